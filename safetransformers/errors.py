@@ -1,0 +1,109 @@
+"""Exceptions and warning categories of every guard.
+
+Each exception also inherits what transformers or Python raises in the same place today, so an ``except`` clause that was
+written before keeps working. Each carries its parts as attributes, pickles, and never holds another exception's traceback.
+The text has four parts: what happened, why we think so, what to do, and how to switch the check off.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def message(code: str, what: str, why: str = "", do: str = "", off: str = "") -> str:
+    """The text of an error or warning in the house's four parts; empty parts are left out.
+
+    Example:
+        >>> print(message("ST-MASK-001", "pads are not masked", do="pass attention_mask"))
+        [ST-MASK-001] pads are not masked
+        Do: pass attention_mask
+    """
+    parts = (("Why", why), ("Do", do), ("Off", off))
+    return "\n".join([f"[{code}] {what}", *(f"{label}: {text}" for label, text in parts if text)])
+
+
+class SafeTransformersError(Exception):
+    """Base of every exception that safetransformers raises.
+
+    Attributes:
+        code: stable identifier such as ``"ST-MASK-001"``; each has an entry in ``docs/errors.md``.
+        what: what happened, one line.
+        why: the facts behind it, with numbers.
+        do: the fix, to paste.
+        off: how to switch the check off.
+        details: structured values (names of keys, shapes, ids) for programs.
+    """
+
+    def __init__(self, code: str, what: str, *, why: str = "", do: str = "", off: str = "", **details: Any) -> None:
+        super().__init__(message(code, what, why, do, off))
+        self.code, self.what, self.why, self.do, self.off = code, what, why, do, off
+        self.details = details
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.code, self.what, self.why, self.do, self.off, self.details)
+
+
+def _rebuild(
+    cls: type[SafeTransformersError], code: str, what: str, why: str, do: str, off: str, details: dict[str, Any]
+) -> SafeTransformersError:
+    return cls(code, what, why=why, do=do, off=off, **details)
+
+
+class PolicyError(SafeTransformersError, ValueError, TypeError):
+    """A policy field or value does not exist. ``TypeError`` too: an unknown keyword is one in Python."""
+
+
+class PaddingError(SafeTransformersError, ValueError):
+    """Padding reached a model without a mask, or cannot be made right, and the policy says to raise."""
+
+
+class LoadingError(SafeTransformersError, RuntimeError):
+    """Weights are missing, unexpected or of another shape. ``RuntimeError``, as ``load_state_dict`` raises."""
+
+
+class UnsafeWeightsError(SafeTransformersError, OSError):
+    """Only pickle weights are there. ``OSError``, as transformers raises for ``use_safetensors=True``."""
+
+
+class RemoteCodeError(SafeTransformersError, ValueError):
+    """Remote code is not allowed or not pinned. ``ValueError``, as transformers raises without trust_remote_code."""
+
+
+class GuardError(SafeTransformersError, RuntimeError):
+    """A guard itself failed. Raised in strict mode only; elsewhere the call goes on unguarded and it is logged."""
+
+
+class SafeTransformersWarning(UserWarning):
+    """Base of every warning category of safetransformers, so that one filter reaches all."""
+
+
+class PaddingWarning(SafeTransformersWarning):
+    """Base of the warnings about padding."""
+
+
+class UnmaskedPaddingWarning(PaddingWarning):
+    """``padding="warn"``: the batch has padding, no mask was passed, and nothing was changed."""
+
+
+class AmbiguousPaddingWarning(PaddingWarning):
+    """The pad token is also the eos or bos token: which of them is padding was inferred by rule."""
+
+
+class NotInvariantWarning(PaddingWarning):
+    """No mask can make this architecture right on padded rows; ``padding="exact"`` can."""
+
+
+class RightPaddedPromptWarning(PaddingWarning):
+    """``generate()`` of a decoder-only model was given prompts that end in padding."""
+
+
+class UnmeasuredArchitectureWarning(PaddingWarning):
+    """Padding was masked on an architecture that no measurement covers."""
+
+
+class LoadingWarning(SafeTransformersWarning):
+    """``loading="report"``: part of the model does not come from the checkpoint."""
+
+
+class UnsupportedVersionWarning(SafeTransformersWarning):
+    """An installed package is outside the range that this release was proven with."""

@@ -1,0 +1,91 @@
+"""One call of a model: its arguments by the names of forward's parameters, however they were passed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+# Arguments that say where tokens come from or go, other than ids and a mask: a call that has one is left alone.
+_FOREIGN = frozenset(
+    {
+        "inputs_embeds",
+        "position_ids",
+        "encoder_outputs",
+        "cache_params",
+        "state",
+        "mems",
+        "packed_seq_params",
+        "seq_idx",
+    }
+)
+_PACKED_PREFIX = "cu_seq_len"
+
+
+class Call:
+    """The arguments of one call.
+
+    Args:
+        parameters: forward's parameter names in order.
+        args: positional arguments.
+        kwargs: keyword arguments.
+    """
+
+    __slots__ = ("args", "kwargs", "parameters")
+
+    def __init__(self, parameters: tuple[str, ...], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.parameters, self.args, self.kwargs = parameters, args, kwargs
+
+    def get(self, name: str) -> Any:
+        """The argument of this name, or None."""
+        if name in self.kwargs:
+            return self.kwargs[name]
+        if name in self.parameters:
+            at = self.parameters.index(name)
+            if at < len(self.args):
+                return self.args[at]
+        return None
+
+    def named(self) -> dict[str, Any]:
+        """All arguments by name."""
+        return {**dict(zip(self.parameters, self.args, strict=False)), **self.kwargs}
+
+    def replaced(self, **changes: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Arguments and keywords with some changed, each kept the way it was passed."""
+        args, kwargs = list(self.args), dict(self.kwargs)
+        for name, value in changes.items():
+            at = self.parameters.index(name) if name in self.parameters else len(args)
+            if at < len(args):
+                args[at] = value
+            else:
+                kwargs[name] = value
+        return tuple(args), kwargs
+
+    def is_foreign(self, *, any_cache: bool = False) -> bool:
+        """Whether the caller manages positions, packing, embeddings or a filled cache: rule 5, never touch.
+
+        ``any_cache`` counts an empty cache too.
+        """
+        for name, value in self.kwargs.items():
+            if value is not None and (name in _FOREIGN or name.startswith(_PACKED_PREFIX)):
+                return True
+        for name, value in zip(self.parameters, self.args, strict=False):
+            if value is not None and name in _FOREIGN:
+                return True
+        cache = self.get("past_key_values")
+        return cache is not None if any_cache else is_filled(cache)
+
+
+def is_filled(cache: Any) -> bool:
+    """Whether a cache holds tokens already; an unknown kind of cache counts as filled."""
+    if cache is None:
+        return False
+    if hasattr(cache, "get_seq_length"):
+        length = cache.get_seq_length()
+        return bool(length > 0)
+    return not (isinstance(cache, (tuple, list)) and len(cache) == 0)
+
+
+def rows_of(value: Any, batch: int, sequence: int) -> bool:
+    """Whether an argument has one entry per token of the batch: shape (batch, sequence, ...)."""
+    return isinstance(value, Tensor) and value.dim() >= 2 and tuple(value.shape[:2]) == (batch, sequence)

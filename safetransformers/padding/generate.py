@@ -1,0 +1,122 @@
+"""``generate()`` of a guarded model: its mask is decided once, before it starts; inside it nothing is touched."""
+
+from __future__ import annotations
+
+import inspect
+import weakref
+from collections.abc import Callable
+from functools import update_wrapper
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .. import policies
+from ..counts import count
+from . import notes
+from .call import is_filled
+from .facts import token_id
+from .hook import PaddingHook, edges, has_rows, hook_of
+from .mask import is_among, mask_edges
+from .scope import is_untouched, untouched
+
+
+class GuardedGenerate:
+    """The ``generate`` of one guarded model, as an attribute of the instance; the class is not touched.
+
+    It refers to the model weakly, so that ``del model`` still frees the weights at once, and follows it through
+    ``deepcopy`` and ``pickle``.
+    """
+
+    def __init__(self, model: nn.Module, inner: Callable[..., Any] | None = None) -> None:
+        self._model = weakref.ref(model)
+        self.inner = inner
+        update_wrapper(self, type(model).generate, updated=())
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return inspect.signature(self.plain)
+
+    @property
+    def __self__(self) -> nn.Module:
+        model = self._model()
+        if model is None:
+            raise ReferenceError("the guarded model of this generate() is gone; keep the model, not its method")
+        return model
+
+    @property
+    def plain(self) -> Callable[..., Any]:
+        """The model's generate as it is without the guard."""
+        bound: Callable[..., Any] = type(self.__self__).generate.__get__(self.__self__)
+        return bound if self.inner is None else self.inner
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        model = self.__self__
+        hook = hook_of(model)
+        if hook is None or is_untouched():
+            return self.plain(*args, **kwargs)
+        mask = prompt_mask(model, hook, args, kwargs)
+        if mask is not None:
+            kwargs = {**kwargs, "attention_mask": mask}
+        with untouched():
+            return self.plain(*args, **kwargs)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return GuardedGenerate, (self.__self__, self.inner)
+
+
+def prompt_mask(
+    model: nn.Module, hook: PaddingHook, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Tensor | None:
+    """The mask of a call of generate, or None where it is not padded or not ours to mask.
+
+    A prompt with a pad in the middle and none at an edge gets a mask of ones: transformers would mask the middle
+    (``_prepare_attention_mask_for_generation``, generation/utils.py, 5.23).
+
+    Raises:
+        PaddingError: where the policy says so.
+    """
+    ids = kwargs.get("input_ids")
+    if ids is None:
+        ids = kwargs.get("inputs", args[0] if args else None)
+    mode = policies.resolve("padding", hook.layer)
+    given = ("attention_mask", "inputs_embeds", "encoder_outputs", "position_ids")
+    if mode == "off" or not has_rows(ids) or any(kwargs.get(name) is not None for name in given):
+        return None
+    config = kwargs.get("generation_config", args[1] if len(args) > 1 else None)
+    pad, eos, bos = (_token_id(which, model, hook, kwargs, config) for which in ("pad", "eos", "bos"))
+    if not isinstance(pad, int) or not hook.facts.takes("attention_mask") or is_filled(kwargs.get("past_key_values")):
+        return None
+    pads = ids == pad
+    leading, trailing = edges(pads)
+    if not leading and not trailing:
+        is_decoder_only = not hook.facts.is_encoder_decoder
+        return torch.ones_like(ids, dtype=torch.int64) if is_decoder_only and bool(pads.any()) else None
+    notes.found(hook, pads, pad, mode)
+    if mode == "warn":
+        return None
+    keep_eos = trailing and is_among(pad, eos)
+    begins_with_bos = leading and is_among(pad, bos)
+    if keep_eos or begins_with_bos:
+        notes.ambiguous(hook, pad, "eos" if keep_eos else "bos")
+    if trailing and not hook.facts.is_encoder_decoder:
+        notes.right_padded_prompt(hook)
+    if (leading and hook.facts.left == "exact") or (trailing and hook.facts.right == "exact"):
+        notes.not_invariant(hook, "left" if leading else "right")
+    count("padding.inferred_for_generate")
+    return mask_edges(
+        pads,
+        leading=leading,
+        trailing=trailing,
+        keep_eos=keep_eos,
+        keep_bos=begins_with_bos and bool(pads[:, 0].all()),
+    )
+
+
+def _token_id(which: Any, model: nn.Module, hook: PaddingHook, kwargs: dict[str, Any], config: Any) -> Any:
+    """A special token's id as generate sees it: its keyword, its generation_config, then the model's own."""
+    name = f"{which}_token_id"
+    for value in (kwargs.get(name), getattr(config, name, None)):
+        if value is not None:
+            return value
+    return token_id(model, hook.facts, which)

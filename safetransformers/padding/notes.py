@@ -1,0 +1,136 @@
+"""What the padding guard says: the texts of its warnings and errors, and whether a cause was told already."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from .. import policies
+from ..errors import (
+    AmbiguousPaddingWarning,
+    NotInvariantWarning,
+    PaddingError,
+    PaddingWarning,
+    RightPaddedPromptWarning,
+    UnmaskedPaddingWarning,
+    UnmeasuredArchitectureWarning,
+    message,
+)
+from ..notices import warn_once
+from ..counts import count
+
+if TYPE_CHECKING:
+    from .hook import PaddingHook
+
+_OFF = 'safetransformers.configure(padding="off")'
+_PASS_MASK = 'batch = tokenizer(texts, padding=True, return_tensors="pt"); model(**batch)'
+
+
+def found(hook: PaddingHook, pads: Tensor, pad: int, mode: str) -> None:
+    """Padding without a mask was found: raise or warn where the mode says so.
+
+    Raises:
+        PaddingError: with ``padding="raise"``.
+    """
+    if mode not in ("raise", "warn"):
+        return
+    what, why = describe(hook.facts.name, pads, pad)
+    if mode == "raise":
+        count("padding.raised")
+        raise PaddingError(
+            "ST-MASK-001",
+            what,
+            why=why,
+            do=f"{_PASS_MASK}  # or attention_mask=safetransformers.infer_attention_mask(input_ids, {pad})",
+            off='with safetransformers.policy(padding="infer"): ...',
+            pad_token_id=pad,
+        )
+    _tell(hook, UnmaskedPaddingWarning, "ST-MASK-002", what, why, f'{_PASS_MASK}  # or padding="infer"')
+
+
+def describe(name: str, pads: Tensor, pad: int) -> tuple[str, str]:
+    """What was found and why it matters, with the numbers of the worst row."""
+    is_edge = (pads.cumprod(-1) + pads.flip(-1).cumprod(-1).flip(-1)) > 0
+    per_row = is_edge.sum(-1).tolist()
+    worst = max(range(len(per_row)), key=per_row.__getitem__)
+    padded = sum(1 for n in per_row if n)
+    what = f"{name} was called without attention_mask on {padded} padded row{'s' if padded > 1 else ''}"
+    why = (
+        f"row {worst} has {per_row[worst]} of {pads.shape[1]} tokens equal to pad_token_id={pad} at its edges; "
+        "unmasked, they change the numbers of the real tokens"
+    )
+    return what, why
+
+
+def ambiguous(hook: PaddingHook, pad: int, other: str) -> None:
+    """The pad token is the eos or bos token too. Warns once; raises in strict mode."""
+    _tell(
+        hook,
+        AmbiguousPaddingWarning,
+        "ST-MASK-003",
+        f"pad_token_id={pad} is also the {other} token of {hook.facts.name}: which of them is padding is ambiguous",
+        "the first of a trailing run was taken for the genuine eos"
+        if other == "eos"
+        else "the last of a leading run was taken for the genuine bos where every row begins with it",
+        "pass attention_mask, or give the tokenizer a pad token of its own",
+    )
+
+
+def not_invariant(hook: PaddingHook, side: str) -> None:
+    """No mask makes this class right on this side. Warns once; raises in strict mode."""
+    _tell(
+        hook,
+        NotInvariantWarning,
+        "ST-MASK-004",
+        f"{hook.facts.name} is not padding-invariant: its numbers on {side}-padded rows are wrong with any mask",
+        "measured: a row alone differs from the padded row with the right mask (docs/padding-conformance.md)"
+        if hook.facts.takes("attention_mask")
+        else "its forward takes no mask",
+        'with safetransformers.policy(padding="exact"): ...  # rows run unpadded, in groups of equal length',
+    )
+    hook.told = True
+
+
+def unmeasured(hook: PaddingHook) -> None:
+    """The class is not in the measurements. Warns once; raises in strict mode."""
+    _tell(
+        hook,
+        UnmeasuredArchitectureWarning,
+        "ST-MASK-005",
+        f"padding of {hook.facts.name} was masked, but nobody measured whether that makes it right",
+        "the class is not among the measured ones (docs/padding-conformance.md)",
+        "print(safetransformers.audit_padding(model))",
+    )
+
+
+def right_padded_prompt(hook: PaddingHook) -> None:
+    """A decoder-only prompt ends in padding. Warns once; raises in strict mode."""
+    _tell(
+        hook,
+        RightPaddedPromptWarning,
+        "ST-MASK-009",
+        f"{hook.facts.name}.generate() was given right-padded prompts: their continuations start from a pad token",
+        "a decoder-only model continues the last column of the batch",
+        'tokenizer.padding_side = "left"',
+    )
+
+
+def is_told(hook: PaddingHook) -> bool:
+    """Whether the caller of a masked call has nothing more to be told: keeps the sync off all calls but the first."""
+    return not policies.is_strict(hook.layer) and hook.told
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def mode_when_traced(layer: tuple[tuple[str, Any], ...]) -> str:
+    """The padding mode as a constant of the traced graph."""
+    return policies.resolve("padding", dict(layer))
+
+
+def _tell(hook: PaddingHook, category: type[PaddingWarning], code: str, what: str, why: str, do: str) -> None:
+    if policies.is_strict(hook.layer):
+        count("padding.raised")
+        raise PaddingError(code, what, why=why, do=do, off=_OFF)
+    count("padding.warned")
+    warn_once(category, hook.facts.name, message(code, what, why, do, _OFF))
