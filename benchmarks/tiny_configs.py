@@ -83,17 +83,16 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "cohere_compass_text": {
         "rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]}}
     },
-    "dbrx": {"attn_config.rope_theta": 10000.0},
+    "dbrx": {"attn_config.rope_theta": 10000.0, "attn_config.clip_qkv": 8.0},
     "deepseek_ocr2_text": {"mlp_layer_types": ["dense", "sparse"], "num_experts_per_tok": 2, "n_routed_experts": 4},
     "deepseek_v2": {"num_experts_per_tok": 2, "n_routed_experts": 4},
+    "diffusion_gemma": {"text_config.num_experts": 4, "text_config.top_k_experts": 2},
     "dots1": {"n_routed_experts": 4, "num_experts_per_tok": 2, "n_shared_experts": 1, "first_k_dense_replace": 1},
     "emu3": {"vocabulary_map": {"<image>": 95}},
     "esm": {"vocab_size": VOCAB_SIZE, "mask_token_id": 95},
     "falcon_h1": _MAMBA_2_HEADS | {"mamba_d_ssm": 2 * HIDDEN_SIZE},
     "fun_asr_nano": {"adaptor_config.intermediate_size": HIDDEN_SIZE // 4},
     "gemma3n_text": {"num_kv_shared_layers": 0},
-    "gemma4_unified_assistant": {"text_config.hidden_size_per_layer_input": 0},
-    "gemma4_assistant": {"text_config.hidden_size_per_layer_input": 0},
     "gemma4_text": {"num_kv_shared_layers": 0},
     "gpt_neo": {"attention_types": [[["global", "local"], 1]], "num_layers": 2},
     "granite4_vision": {"deepstack_layer_map": [[0, 0]], "downsample_rate": "1/2"},
@@ -107,6 +106,7 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "lilt": {"hidden_size": 96},
     "mamba2": {"num_heads": NUM_HEADS, "head_dim": 2 * HIDDEN_SIZE // NUM_HEADS},
     "markuplm": _BERT_SIZED_XPATH,
+    "mllama_text_model": {"rope_scaling": {"rope_type": "default"}},
     "mimo_v2_flash": {"num_key_value_heads": 2},
     "ministral": {"head_dim": HEAD_DIM},
     "molmo2": {"adapter_config.vision_feature_layer": [0, 1]},
@@ -150,8 +150,8 @@ OVERRIDES: dict[str, dict[str, Any]] = {
 """Per model type: attribute values that replace what the rules give. A dotted name reaches into a sub-configuration."""
 
 _MROPE_SECTIONS: dict[str, list[int]] = dict.fromkeys(
-    ("qwen2_vl_text", "qwen2_5_vl_text", "qwen2_5_omni_text", "glm4v_text", "glm_ocr_text", "glm_image_text", "hunyuan_vl_text"), [2, 3, 3]
-) | {"glm4v_moe_text": [1, 1, 2], "ernie4_5_vl_moe_text": [3, 3, 2], "paddleocr_vl_text": [2, 3, 3]}
+    ("qwen2_vl_text", "qwen2_5_vl_text", "qwen2_5_omni_text", "glm4v_text", "glm_ocr_text", "glm_image_text", "hunyuan_vl_text", "qwen3_vl_text", "qwen3_vl_moe_text"), [2, 3, 3]
+) | {"glm4v_moe_text": [1, 1, 2], "Glm4vMoe_text": [1, 1, 2], "ernie4_5_vl_moe_text": [3, 3, 2], "paddleocr_vl_text": [2, 3, 3]}
 """Sections of multimodal rotary embeddings (their sum is half of the rotated dimensions) that the code assumes unsaid."""
 
 _PARTS: dict[str, dict[str, str]] = {
@@ -307,4 +307,7 @@ def tiny_config(model_type: str) -> PretrainedConfig:
     config_class = CONFIG_MAPPING[model_type]
     values = _tiny_parts(model_type) if model_type in _PARTS else _tiny_values(config_class())
     reserved = {"pad_token_id": PAD_TOKEN_ID, "bos_token_id": BOS_TOKEN_ID, "eos_token_id": EOS_TOKEN_ID}
-    return config_class(**(reserved | values))
+    config = config_class(**(reserved | values))
+    if config.is_encoder_decoder and getattr(config, "decoder_start_token_id", None) is None:
+        config.decoder_start_token_id = PAD_TOKEN_ID
+    return config

@@ -31,6 +31,18 @@ WEIGHT_STD = 0.3
 """Wide enough that a change of one input token moves every output well above the tolerance."""
 
 
+_OTHER_MODALITIES = (
+    "pixel_values",
+    "input_features",
+    "input_values",
+    "visual_feats",
+    "pixel_values_videos",
+    "action_embeds",
+    "audio_codes",
+    "image",
+)
+
+
 class Triple(NamedTuple):
     """One way to load a text model: the Auto class, the model type and the class that it resolves to."""
 
@@ -98,6 +110,18 @@ def _widen(model: nn.Module, generator: torch.Generator) -> None:
             parameter.mul_(WEIGHT_STD / std)
         empty = ~parameter.flatten(1).any(dim=1)
         parameter[empty] = WEIGHT_STD * noise[empty]
+
+
+def why_not(triple: Triple, error: Exception) -> str:
+    """Say in one line why a model cannot be built, or run on ids alone."""
+    lines = str(error).strip().splitlines() or [""]
+    if isinstance(error, ImportError):
+        return f"needs another package: {lines[0][:120]}"
+    parameters = inspect.signature(getattr(transformers, triple.cls_name).forward).parameters
+    other = [name for name in parameters if name in _OTHER_MODALITIES]
+    if other:
+        return f"needs another modality: {other[0]}"
+    return f"{type(error).__name__}: {lines[0][:160]}"
 
 
 def tiny_model(triple: Triple, seed: int = 0) -> PreTrainedModel:

@@ -12,6 +12,7 @@ from torch import nn
 from .known import Left, Right, measured
 
 ConfigPath = tuple[str, ...]
+_FROM_IDS = "create_position_ids_from_input_ids"
 
 
 @dataclass(frozen=True)
@@ -77,10 +78,9 @@ def _left_by_rule(model: nn.Module, parameters: tuple[str, ...]) -> Left:
     if "attention_mask" not in parameters:
         return "exact"
     # RoBERTa-like classes count positions from the ids themselves, past the pads; multimodal rotary positions are
-    # computed from the mask by the model. Position ids of ours would break both.
-    own_positions = hasattr(sys.modules.get(type(model).__module__), "create_position_ids_from_input_ids") or any(
-        hasattr(module, "create_position_ids_from_input_ids") or hasattr(module, "get_rope_index")
-        for module in (model, getattr(model, "base_model", model))
+    # computed by the model. Position ids of ours would break both.
+    own_positions = hasattr(sys.modules.get(type(model).__module__), _FROM_IDS) or any(
+        hasattr(module, _FROM_IDS) or hasattr(module, "get_rope_index") for module in model.modules()
     )
     return "positions" if "position_ids" in parameters and not own_positions else "mask"
 

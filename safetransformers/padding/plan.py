@@ -48,6 +48,13 @@ class Plan:
     inputs: dict[str, Any] = field(default_factory=dict)
 
 
+def whole(facts: Facts, inputs: dict[str, Any]) -> Plan:
+    """The plan of a call whose rows are not moved: enough to learn the layout of its outputs."""
+    batch, sequence = inputs["input_ids"].shape
+    target = inputs["decoder_input_ids"].shape[1] if "decoder_input_ids" in inputs else 0
+    return Plan(facts, batch, sequence, target, inputs=inputs)
+
+
 def attach(ids: Tensor, plan: Plan) -> None:
     """Let the plan travel with the ids to the post-hook; it is never on a tensor of the caller's."""
     ids._safetransformers_plan = plan  # type: ignore[attr-defined]

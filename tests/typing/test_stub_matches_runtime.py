@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
+import subprocess
+import sys
 import typing
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from typing import Any
 import pytest
 
 import safetransformers
-from safetransformers import policy as policy_function
+from safetransformers.policies import CHOICES
 
 STUB = ast.parse((Path(safetransformers.__file__).parent / "__init__.pyi").read_text())
 FUNCTIONS = {node.name: node for node in STUB.body if isinstance(node, ast.FunctionDef)}
@@ -22,10 +24,11 @@ ALIASES = {
     for node in STUB.body
     if isinstance(node, ast.AnnAssign) and node.value is not None
 }
+# Names that the stub takes from our own modules; `from . import errors` is a submodule, which needs no entry.
 REEXPORTED = {
     alias.asname
     for node in STUB.body
-    if isinstance(node, ast.ImportFrom) and node.level
+    if isinstance(node, ast.ImportFrom) and node.level and node.module
     for alias in node.names
     if alias.asname
 }
@@ -81,8 +84,20 @@ def test_the_policy_has_the_fields_of_the_stub_in_the_same_order() -> None:
 
 @pytest.mark.parametrize("class_name", ["Policy", "_Guards"])
 def test_each_policy_field_has_the_values_of_the_stub(class_name: str) -> None:
-    choices = inspect.getmodule(policy_function).CHOICES
     for field, annotation in fields_of(class_name).items():
         if field != "strict":
             values = typing.get_args(eval(annotation, {"Literal": typing.Literal}))
-            assert values == choices[field][0], field
+            assert values == CHOICES[field][0], field
+
+
+def test_no_submodule_takes_the_place_of_a_public_name() -> None:
+    code = """
+import importlib, pkgutil, types
+import safetransformers
+for module in pkgutil.walk_packages(safetransformers.__path__, "safetransformers."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+taken = [name for name in safetransformers.__all__ if isinstance(getattr(safetransformers, name), types.ModuleType)]
+assert not taken, taken
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

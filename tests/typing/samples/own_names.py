@@ -24,6 +24,7 @@ with st.patched():
 model = BertModel(BertConfig())
 assert_type(st.guard(model, padding="raise"), BertModel)
 assert_type(st.unguard(model), BertModel)
+assert_type(st.is_guarded(model), bool)
 
 ids = torch.tensor([[5, 0]])
 mask = st.infer_attention_mask(ids, 0, eos_token_id=[1, 2], bos_token_id=None)

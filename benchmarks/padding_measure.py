@@ -1,0 +1,228 @@
+"""Measure, for one class, which padding strategies leave the outputs of the real tokens as they are without padding."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from typing import Any, Literal, NamedTuple, TypedDict
+
+import torch
+from padding_cases import (
+    ROW_LENGTHS,
+    TOLERANCE,
+    Batch,
+    Fields,
+    Side,
+    call_options,
+    field_errors,
+    pad_rows,
+    positions,
+    random_rows,
+    rolled,
+    run,
+    takes,
+)
+from tiny_configs import EOS_TOKEN_ID, PAD_TOKEN_ID
+from tiny_models import Triple, tiny_model, why_not
+from torch import Tensor
+from transformers import PreTrainedModel
+
+SIDES: tuple[Side, ...] = ("right", "left")
+Strategy = Literal["none", "mask", "positions", "roll"]
+Errors = dict[str, float]
+"""Largest relative error by output field."""
+Outcome = Errors | str
+"""The errors, or the exception that the call raised."""
+
+
+class Measurement(TypedDict, total=False):
+    """What was found for one triple; `left_out` alone where the model cannot be built or run on ids."""
+
+    triple: Triple
+    left_out: str
+    dtype: str
+    takes_mask: bool
+    takes_position_ids: bool
+    builds_positions_from_ids: bool
+    mask_is_noop: bool
+    options: dict[str, Any]
+    cases: dict[str, Outcome]
+
+
+class _Form(NamedTuple):
+    """One way to call the class: with decoder tokens given or not, and the further arguments that it needs."""
+
+    name: str
+    decoder: bool
+    options: dict[str, Any]
+
+
+def is_right(outcome: Outcome, tolerance: float = TOLERANCE) -> bool:
+    """Tell whether every output field of a case is as without padding."""
+    return isinstance(outcome, dict) and bool(outcome) and all(error <= tolerance for error in outcome.values())
+
+
+def _message(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:160] if lines else ''}"
+
+
+def _forms(model: PreTrainedModel, row: Tensor) -> list[_Form]:
+    """Find how the class can be called on ids; an encoder-decoder counts with and without decoder tokens."""
+    may_decode = model.config.is_encoder_decoder and takes(model, "decoder_input_ids")
+    forms: list[_Form] = []
+    first_error: Exception | None = None
+    for decoder in (False, True) if may_decode else (False,):
+        for options in call_options(model):
+            try:
+                found = run(model, row[None], decoder=decoder, **options)
+            except Exception as error:
+                first_error = first_error or error
+                continue
+            if found and not any(value.isnan().any() for value in found.values()):
+                forms.append(_Form("with decoder ids" if decoder else "ids", decoder, options))
+                break
+    if not forms:
+        raise first_error or ValueError("no tensor in the output, or not a number")
+    return forms
+
+
+def _in_double(model: PreTrainedModel, row: Tensor) -> tuple[PreTrainedModel, list[_Form]]:
+    """Use float64 where the class runs in it: rounding then stays far below the tolerance."""
+    forms = _forms(model, row)
+    try:
+        wide = _forms(model.double(), row)
+    except Exception:
+        wide = []
+    if len(wide) == len(forms):
+        return model, wide
+    return model.float(), forms
+
+
+def _case_arguments(model: PreTrainedModel, batch: Batch, strategy: Strategy) -> tuple[Batch, dict[str, Any]] | None:
+    """Give the batch to run and the arguments that a strategy adds; None where the class cannot take them."""
+    masked = {"attention_mask": batch.mask} if takes(model, "attention_mask") else {}
+    if strategy == "none":
+        return batch, {}
+    if strategy == "roll":
+        front = rolled(batch)
+        arguments = {"attention_mask": front.mask} if masked else {}
+        return front, arguments | ({"use_cache": False} if takes(model, "use_cache") else {})
+    if not masked:
+        return None
+    if strategy == "mask":
+        return batch, masked
+    if not takes(model, "position_ids"):
+        return None
+    return batch, masked | {"position_ids": positions(batch.mask)}
+
+
+def _outcome(
+    model: PreTrainedModel, form: _Form, batch: Batch, arguments: dict[str, Any], alone: list[Fields], rows: list[Tensor]
+) -> Outcome:
+    try:
+        output = run(model, batch.ids, decoder=form.decoder, **(form.options | arguments))
+    except Exception as error:
+        return _message(error)
+    return field_errors(batch, output, alone, rows)
+
+
+def _alone(model: PreTrainedModel, form: _Form, rows: list[Tensor]) -> list[Fields]:
+    return [run(model, row[None], index, decoder=form.decoder, **form.options) for index, row in enumerate(rows)]
+
+
+def _equal_length_outcomes(model: PreTrainedModel, form: _Form) -> dict[str, Outcome]:
+    """Compare rows of one length with each row alone: what `padding="exact"` relies on. Also run one row twice."""
+    rows = random_rows((ROW_LENGTHS[1],) * 3, seed=2)
+    alone = _alone(model, form, rows)
+    batch = pad_rows(rows, "right")
+    again = field_errors(pad_rows(rows[:1], "right"), _alone(model, form, rows[:1])[0], alone, rows[:1])
+    return {"equal lengths": _outcome(model, form, batch, {}, alone, rows), "same row again": again}
+
+
+def _padded_outcomes(model: PreTrainedModel, form: _Form) -> dict[str, Outcome]:
+    rows = random_rows()
+    alone = _alone(model, form, rows)
+    outcomes: dict[str, Outcome] = {}
+    for side in SIDES:
+        batch = pad_rows(rows, side)
+        for strategy in ("none", "mask", "positions", "roll"):
+            if strategy == "roll" and side == "right":
+                continue
+            case = _case_arguments(model, batch, strategy)
+            if case is not None:
+                outcomes[f"{side}/{strategy}"] = _outcome(model, form, *case, alone, rows)
+    return outcomes
+
+
+def _pad_is_eos_outcomes(model: PreTrainedModel, form: _Form) -> dict[str, Outcome]:
+    """Right padding with the eos token after one genuine eos: masked behind it, and masked with it."""
+    for config in (model.config, model.config.get_text_config()):
+        config.pad_token_id = EOS_TOKEN_ID
+    rows = random_rows()
+    alone = _alone(model, form, rows)
+    batch = pad_rows(rows, "right", EOS_TOKEN_ID)
+    outcomes = {"pad is eos/none": _outcome(model, form, batch, {}, alone, rows)}
+    if takes(model, "attention_mask"):
+        every_eos = (batch.ids != EOS_TOKEN_ID).long()
+        for name, mask in (("mask", batch.mask), ("mask genuine eos too", every_eos)):
+            arguments = {"attention_mask": mask}
+            outcomes[f"pad is eos/{name}"] = _outcome(model, form, batch, arguments, alone, rows)
+    return outcomes
+
+
+@torch.no_grad()
+def _mask_is_noop(model: PreTrainedModel, form: _Form) -> bool:
+    """Tell whether masking real tokens changes nothing at all: a signature cannot reveal a dummy parameter."""
+    if not takes(model, "attention_mask"):
+        return False
+    batch = pad_rows(random_rows(), "left")
+    try:
+        plain = run(model, batch.ids, decoder=form.decoder, **form.options)
+        masked = run(model, batch.ids, decoder=form.decoder, **form.options, attention_mask=batch.mask)
+    except Exception:
+        return False
+    return plain.keys() == masked.keys() and all(torch.equal(plain[name], masked[name]) for name in plain)
+
+
+def _builds_positions_from_ids(model: PreTrainedModel) -> bool:
+    module = sys.modules[type(model).__module__]
+    return "create_position_ids_from_input_ids" in inspect.getsource(module)
+
+
+def measure(triple: Triple) -> Measurement:
+    """Measure one triple under every padding case.
+
+    Args:
+        triple: What to build.
+
+    Returns:
+        The outcome of each case by its name, `side/strategy`, with the call form in front where there are two.
+    """
+    torch.set_num_threads(1)
+    row = random_rows()[0]
+    try:
+        model = tiny_model(triple)
+        model, forms = _in_double(model, row)
+    except Exception as error:
+        return {"triple": triple, "left_out": why_not(triple, error)}
+    cases: dict[str, Outcome] = {}
+    for form in forms:
+        found = _padded_outcomes(model, form) | _equal_length_outcomes(model, form)
+        cases |= {f"{form.name}: {name}" if len(forms) > 1 else name: outcome for name, outcome in found.items()}
+    noop = _mask_is_noop(model, forms[0])
+    if triple.auto == "AutoModelForCausalLM":
+        cases |= _pad_is_eos_outcomes(model, forms[0])
+    return {
+        "triple": triple,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "takes_mask": takes(model, "attention_mask"),
+        "takes_position_ids": takes(model, "position_ids"),
+        "builds_positions_from_ids": _builds_positions_from_ids(model),
+        "mask_is_noop": noop,
+        "options": forms[0].options,
+        "cases": cases,
+    }
+
+
+__all__ = ["PAD_TOKEN_ID", "Measurement", "Outcome", "is_right", "measure"]

@@ -1,0 +1,24 @@
+"""The command line: one short file per command."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line; the packages of the ``cli`` extra are needed."""
+    try:
+        import typer
+    except ImportError:
+        print("the command line needs two more packages: pip install 'safetransformers[cli]'", file=sys.stderr)
+        raise SystemExit(2) from None
+    from .demo import demo
+
+    app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False)
+    app.callback()(_describe)
+    app.command()(demo)
+    app()
+
+
+def _describe() -> None:
+    """Guards for Hugging Face transformers: what fails silently there is right or loud here."""

@@ -1,0 +1,225 @@
+"""Is this model padding-invariant, and by how much not: padded rows against the same rows alone, measured."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from .. import policies
+from .attach import attach, detach, is_attached
+from .facts import Facts, facts_of, token_id
+from .layout import Layout, Path, leaves
+from .mask import infer_attention_mask, position_ids_from_mask
+from .plan import learn_layout, whole
+from .scope import untouched
+
+TOLERANCE: Final = 1e-4
+_LENGTHS: Final = (12, 9, 5, 3)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One way to run padded rows, compared with the rows alone.
+
+    Attributes:
+        side: ``right`` or ``left``.
+        run: ``no mask``, ``mask``, ``mask and position_ids``, ``guarded``, or ``exact``.
+        error: largest absolute difference over all real tokens and outputs, divided by the largest absolute value of
+            that output; NaN where the run failed.
+        worst: the output in which it is largest.
+        failure: what the model said where it failed, else empty.
+    """
+
+    side: str
+    run: str
+    error: float
+    worst: str
+    failure: str = ""
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the numbers are those of the rows alone, within ``TOLERANCE``."""
+        return self.error <= TOLERANCE
+
+
+@dataclass(frozen=True)
+class PaddingAudit:
+    """What ``audit_padding`` measured; ``print`` shows the table.
+
+    Attributes:
+        model: name of the class.
+        findings: one for each side and way to run.
+    """
+
+    model: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def is_invariant(self) -> bool:
+        """Whether padding never changes the numbers when the model is guarded."""
+        return all(finding.is_right for finding in self.findings if finding.run == "guarded")
+
+    def __str__(self) -> str:
+        lines = [f"{self.model}: padded rows against the same rows alone (right up to {TOLERANCE:g} of the scale)"]
+        lines.append(f"{'padding':8} {'run':22} {'error':>9}  {'':5} worst output")
+        for finding in self.findings:
+            shown = "failed" if math.isnan(finding.error) else f"{finding.error:.1e}"
+            verdict = "right" if finding.is_right else "WRONG"
+            lines.append(
+                f"{finding.side:8} {finding.run:22} {shown:>9}  {verdict:5} {finding.failure or finding.worst}".rstrip()
+            )
+        return "\n".join(lines)
+
+
+def audit_padding(model: nn.Module, inputs: Tensor | None = None) -> PaddingAudit:
+    """Measure whether a model's numbers on padded rows are those of the rows alone, with and without the guard.
+
+    Args:
+        model: a transformers model that takes ``input_ids``; it is left as it was, guarded or not.
+        inputs: int64 (batch, sequence) of rows without padding, of which rows of several lengths are cut; random ids
+            if None.
+
+    Returns:
+        One finding for each side of padding and each way to run.
+
+    Raises:
+        ValueError: where the model has no pad token or takes no ``input_ids``.
+
+    Cost: about 14 forwards of at most 4 x 12 tokens, or of the size of ``inputs``, in eval mode without gradients.
+
+    Example:
+        >>> from transformers import GPT2Config, GPT2LMHeadModel
+        >>> tiny = GPT2Config(vocab_size=99, n_embd=8, n_layer=1, n_head=1, pad_token_id=0, bos_token_id=1, eos_token_id=1)
+        >>> audit_padding(GPT2LMHeadModel(tiny)).is_invariant
+        True
+    """
+    from ..guards import innermost
+
+    model = innermost(model)
+    facts = facts_of(model)
+    pad = token_id(model, facts, "pad")
+    if not isinstance(pad, int) or "input_ids" not in facts.parameters:
+        raise ValueError(f"{facts.name} has no pad_token_id or takes no input_ids: there is no padding to audit")
+    rows = _rows(model, pad, inputs)
+    findings: list[Finding] = []
+    with torch.no_grad(), _as_in_use(model):
+        with untouched():
+            alone = [_flat(model(**_inputs(facts, row[None], [row]))) for row in rows]
+        layout = learn_layout(model, whole(facts, _inputs(facts, rows[0][None], rows[:1])))
+        for side in ("right", "left"):
+            ids = _padded(rows, pad, side)
+            mask = infer_attention_mask(ids, pad)
+            runs: dict[str, tuple[str, dict[str, Any]]] = {"no mask": ("off", {})}
+            if facts.takes("attention_mask"):
+                runs["mask"] = ("off", {"attention_mask": mask})
+                if facts.takes("position_ids"):
+                    positions = position_ids_from_mask(mask)
+                    runs["mask and position_ids"] = ("off", {"attention_mask": mask, "position_ids": positions})
+            runs["guarded"], runs["exact"] = ("infer", {}), ("exact", {})
+            for run, (mode, kwargs) in runs.items():
+                findings.append(_compare(model, side, run, mode, {**_inputs(facts, ids, rows), **kwargs}, rows, alone, layout))
+    return PaddingAudit(facts.name, tuple(findings))
+
+
+def _inputs(facts: Facts, ids: Tensor, rows: list[Tensor]) -> dict[str, Tensor]:
+    """Ids, and for an encoder-decoder the first token of each row for its decoder."""
+    if not facts.is_encoder_decoder:
+        return {"input_ids": ids}
+    return {"input_ids": ids, "decoder_input_ids": torch.stack([row[:1] for row in rows])}
+
+
+def _compare(
+    model: nn.Module,
+    side: str,
+    run: str,
+    mode: str,
+    kwargs: dict[str, Any],
+    rows: list[Tensor],
+    alone: list[dict[Path, Tensor]],
+    layout: Layout,
+) -> Finding:
+    try:
+        with policies.policy(padding=mode, strict=False), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the finding says it
+            output = _flat(model(**kwargs))
+    except Exception as error:  # a failure of the model under audit is a finding, and is shown
+        return Finding(side, run, math.nan, "", f"{type(error).__name__}: {error}".splitlines()[0])
+    worst, name = 0.0, ""
+    for path in layout:
+        if path not in output or any(path not in row for row in alone):
+            continue
+        if "ragged" in layout[path] or "batch" not in layout[path]:
+            continue
+        error = _error(output[path], [row[path] for row in alone], rows, side, layout[path])
+        if not error <= worst:
+            worst, name = error, ".".join(map(str, path))
+    return Finding(side, run, worst, name)
+
+
+def _error(padded: Tensor, alone: list[Tensor], rows: list[Tensor], side: str, axes: tuple[str, ...]) -> float:
+    """The largest difference over the rows' real places, in units of the largest value alone."""
+    scale = max(float(tensor.abs().max()) for tensor in alone) or 1.0
+    worst = 0.0
+    for index, (reference, row) in enumerate(zip(alone, rows, strict=True)):
+        part = padded.select(axes.index("batch"), index)
+        reference = reference.select(axes.index("batch"), 0)
+        for axis, kind in enumerate(kind for kind in axes if kind != "batch"):
+            if kind == "sequence":
+                start = part.shape[axis] - len(row) if side == "left" else 0
+                part = part.narrow(axis, start, len(row))
+        difference = float((part.float() - reference.float()).abs().max())
+        worst = difference if math.isnan(difference) else max(worst, difference)
+    return worst / scale
+
+
+def _flat(output: Any) -> dict[Path, Tensor]:
+    return {
+        path: leaf for path, leaf in leaves(output) if isinstance(leaf, Tensor) and leaf.is_floating_point()
+    }
+
+
+def _rows(model: nn.Module, pad: int, inputs: Tensor | None) -> list[Tensor]:
+    """Rows of several lengths without a pad in them."""
+    embedding = model.get_input_embeddings()
+    device = embedding.weight.device
+    if inputs is None:
+        generator = torch.Generator().manual_seed(0)
+        limit = min(embedding.weight.shape[0], model.config.get_text_config().vocab_size)
+        inputs = torch.randint(0, limit, (len(_LENGTHS), _LENGTHS[0]), generator=generator)
+        inputs = torch.where(inputs == pad, (pad + 1) % limit, inputs)
+        lengths: tuple[int, ...] = _LENGTHS
+    else:
+        width = inputs.shape[1]
+        lengths = tuple(max(1, width * (len(inputs) - row) // len(inputs)) for row in range(len(inputs)))
+    return [row[:length] for row, length in zip(inputs.to(device), lengths, strict=True)]
+
+
+def _padded(rows: list[Tensor], pad: int, side: str) -> Tensor:
+    width = max(map(len, rows))
+    ids = rows[0].new_full((len(rows), width), pad)
+    for index, row in enumerate(rows):
+        start = width - len(row) if side == "left" else 0
+        ids[index, start : start + len(row)] = row
+    return ids
+
+
+@contextmanager
+def _as_in_use(model: nn.Module) -> Iterator[None]:
+    """Guarded and in eval mode inside the block, and as before after it."""
+    was_guarded, training = is_attached(model), [module for module in model.modules() if module.training]
+    attach(model, {})
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+        if not was_guarded:
+            detach(model)
