@@ -65,9 +65,10 @@ def innermost(model: nn.Module) -> nn.Module:
 
     if isinstance(model, PreTrainedModel):
         return model
-    for name in ("_orig_mod", "module", "base_model", "model"):
-        inner = getattr(model, name, None)
-        if isinstance(inner, nn.Module) and inner is not model:
+    # Registered modules only: a tuner of peft hands every other name on to the model, whose base_model is a part of it.
+    for name in ("_orig_mod", "module", "_fsdp_wrapped_module", "base_model", "model"):
+        inner = model._modules.get(name)
+        if inner is not None:
             return innermost(inner)
     raise TypeError(f"{type(model).__name__} is not a transformers model and does not wrap one")
 

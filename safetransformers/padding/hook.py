@@ -121,15 +121,18 @@ class PaddingHook:
             changes["decoder_attention_mask"] = target
         if leading and facts.left == "positions":
             changes["position_ids"] = position_ids_from_mask(mask)
-        if leading and facts.left == "roll" and target is None and not is_caching(module, call):
-            ensure_restoring(module)
-            return (), roll(facts, {**call.named(), **changes}, mask)
+        if leading and facts.left == "roll":
+            if target is None and call.get("use_cache") is not True:
+                ensure_restoring(module)
+                return (), roll(facts, {**call.named(), **changes}, mask)
+            notes.not_invariant(self, "left")  # rolled rows must never get into a cache
         return call.replaced(**changes)
 
     def _masked(self, module: nn.Module, call: Call, mask: Any, mode: str) -> Arguments | None:
         """A call with a mask is left alone, except where no mask can make the architecture right."""
         ids = call.get("input_ids")
-        if not isinstance(mask, Tensor) or mask.shape != ids.shape or (mode != "exact" and notes.is_told(self)):
+        is_silent = mode != "exact" and (not self._reads_masks or notes.is_told(self))
+        if is_silent or not isinstance(mask, Tensor) or mask.shape != ids.shape:
             return None
         leading, trailing = edges(mask == 0)
         if not leading and not trailing:
@@ -137,8 +140,7 @@ class PaddingHook:
         if mode == "exact":
             if not bool((mask_edges(mask == 0) == (mask != 0)).all()):
                 return None  # holes inside a row are no padding
-            decoder_mask = call.get("decoder_attention_mask")
-            return self._exact(module, call, mask, decoder_mask if isinstance(decoder_mask, Tensor) else None)
+            return self._exact(module, call, mask, None)
         if (trailing and self.facts.right == "exact") or (leading and self.facts.left == "exact"):
             notes.not_invariant(self, "left" if leading else "right")
         return None
@@ -146,7 +148,8 @@ class PaddingHook:
     def _exact(self, module: nn.Module, call: Call, mask: Tensor, target_mask: Tensor | None) -> Arguments:
         decoder_ids = call.get("decoder_input_ids") if self.facts.is_encoder_decoder else None
         if target_mask is None and decoder_ids is not None:
-            target_mask = torch.ones_like(decoder_ids)
+            given = call.get("decoder_attention_mask")
+            target_mask = torch.ones_like(decoder_ids) if given is None else given
         plan = split(self.facts, call, mask, target_mask)
         count("padding.exact")
         inputs = dict(plan.groups[0].inputs)
@@ -250,24 +253,19 @@ def hook_of(module: nn.Module) -> PaddingHook | None:
 
 
 def ensure_restoring(module: nn.Module) -> None:
-    """Register the ``RestoreHook`` when a call first needs it: models that never do are spared its cost."""
+    """Register the ``RestoreHook`` when a call first needs it: models that never do are spared its cost.
+
+    It goes first, so that the user's own forward hooks see the outputs where the tokens stood.
+    """
     with _registering:
         if not any(isinstance(hook, RestoreHook) for hook in module._forward_hooks.values()):
-            module.register_forward_hook(RestoreHook(), with_kwargs=True)
+            module.register_forward_hook(RestoreHook(), prepend=True, with_kwargs=True)
 
 
 def edges(pads: Tensor) -> tuple[bool, bool]:
     """Whether any row begins, and whether any ends, with padding. Cost: one small kernel and one sync."""
     leading, trailing = pads[:, :: pads.shape[1] - 1].any(0).tolist()
     return leading, trailing
-
-
-def is_caching(module: nn.Module, call: Call) -> bool:
-    """Whether the call fills a cache that outlives it: rolled rows must never get into one."""
-    if not {"past_key_values", "cache_params"} & set(call.parameters):
-        return False
-    asked = call.get("use_cache")
-    return bool(getattr(module.config, "use_cache", False) if asked is None else asked) and not module.training
 
 
 def has_rows(ids: Any) -> bool:
