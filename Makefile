@@ -5,7 +5,7 @@ PYTHON ?= python3
 # Where torch comes from, when not the default index. On Linux without a GPU this saves gigabytes of CUDA packages:
 #   make test TORCH_PIP_ARGS='--index-url https://download.pytorch.org/whl/cpu'
 TORCH_PIP_ARGS ?=
-# More arguments for every pytest run, such as PYTEST_ARGS='-k padding'.
+# More arguments for the suite on the newest and the oldest transformers, such as PYTEST_ARGS='-k padding'.
 PYTEST_ARGS ?=
 PYTEST_WORKERS ?= 2
 
@@ -18,7 +18,7 @@ SOURCES := $(shell find safetransformers -type f -not -name '*.pyc') pyproject.t
 
 # One thread a worker: two workers with a thread per core each get in each other's way.
 PYTEST_ENV := OMP_NUM_THREADS=1
-PYTEST_RUN := -m pytest -n $(PYTEST_WORKERS) $(PYTEST_ARGS)
+PYTEST_RUN := -m pytest -n $(PYTEST_WORKERS) --dist loadgroup $(PYTEST_ARGS)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:  # the test runs share the cores, and the last of them has to be the last to speak
@@ -44,7 +44,7 @@ test-wheel: $(WHEEL)/.installed ## the tests of what ships, on the built wheel
 	rm -rf build/wheel-tests
 	mkdir -p build/wheel-tests
 	cp tests/wheel/*.py build/wheel-tests
-	cd build/wheel-tests && $(PYTEST_ENV) $(CURDIR)/$(WHEEL)/bin/python -m pytest -c $(CURDIR)/pyproject.toml --rootdir=. . $(PYTEST_ARGS)
+	cd build/wheel-tests && $(PYTEST_ENV) $(CURDIR)/$(WHEEL)/bin/python -m pytest -c $(CURDIR)/pyproject.toml --rootdir=. .
 
 lint: $(NEWEST)/.installed ## ruff: rules and formatting
 	$(NEWEST)/bin/ruff check

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 Side = Literal["right", "left"]
 ROW_LENGTHS = (5, 9, 12)
 DECODER_LENGTH = 4
+DECODER_ROW_LENGTHS = (3, 5, 7)
 TOLERANCE = 1e-4
 """Largest accepted difference, as a share of the largest absolute value of the reference."""
 
@@ -34,8 +35,14 @@ class Batch(NamedTuple):
 
 
 Fields = dict[str, Tensor]
-CallForm = Callable[[Tensor], dict[str, Any]]
-"""Builds the keyword arguments that one class needs beside `input_ids`."""
+
+
+class CallForm(NamedTuple):
+    """One way to call a class: with decoder tokens given or not, and the further arguments that it needs."""
+
+    name: str
+    decoder: bool
+    options: dict[str, Any]
 
 
 def random_rows(lengths: tuple[int, ...] = ROW_LENGTHS, seed: int = 0) -> list[Tensor]:
@@ -88,7 +95,7 @@ def _bounding_boxes(model: PreTrainedModel, ids: Tensor) -> dict[str, Any]:
     return {"bbox": torch.zeros(*ids.shape, 4, dtype=next(model.parameters()).dtype)}
 
 
-def call_options(model: PreTrainedModel) -> Iterator[dict[str, Any]]:
+def _call_options(model: PreTrainedModel) -> Iterator[dict[str, Any]]:
     """Give the ways to call a model that a user might need, the plainest with all outputs first."""
     for options in ({"output_hidden_states": True}, {}, {"use_cache": False}):
         if "use_cache" not in options or takes(model, "use_cache"):
@@ -117,6 +124,43 @@ def run(model: PreTrainedModel, ids: Tensor, first_row: int = 0, *, decoder: boo
     if decoder:
         kwargs["decoder_input_ids"] = decoder_ids(len(ids), first_row)
     return flat_fields(model(input_ids=ids, **kwargs))
+
+
+def call_forms(model: PreTrainedModel, row: Tensor) -> list[CallForm]:
+    """Find how the class can be called on ids; an encoder-decoder counts with and without decoder tokens.
+
+    Args:
+        model: The model.
+        row: Token ids, `[length]`.
+
+    Returns:
+        At least one form.
+
+    Raises:
+        Exception: What the plainest call raised, where no form works.
+    """
+    may_decode = model.config.is_encoder_decoder and takes(model, "decoder_input_ids")
+    forms: list[CallForm] = []
+    first_error: Exception | None = None
+    for decoder in (False, True) if may_decode else (False,):
+        for options in _call_options(model):
+            try:
+                found = run(model, row[None], decoder=decoder, **options)
+            except Exception as error:
+                first_error = first_error or error
+                continue
+            if found and not any(value.isnan().any() for value in found.values()):
+                forms.append(CallForm("with decoder ids" if decoder else "ids", decoder, options))
+                break
+    if not forms:
+        raise first_error or ValueError("no tensor in the output, or not a number")
+    return forms
+
+
+def is_repeatable(model: PreTrainedModel, form: CallForm, row: Tensor) -> bool:
+    """Tell whether two runs of one row give the same numbers."""
+    first, second = (run(model, row[None], decoder=form.decoder, **form.options) for _ in range(2))
+    return all(torch.equal(first[name], second[name]) for name in first)
 
 
 def _row(tensor: Tensor, row: int, batch_size: int, length: int) -> Tensor:

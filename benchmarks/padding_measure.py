@@ -10,12 +10,14 @@ from typing import Any, Literal, NamedTuple, TypedDict
 
 import torch
 from padding_cases import (
+    DECODER_ROW_LENGTHS,
     ROW_LENGTHS,
     TOLERANCE,
     Batch,
+    CallForm,
     Fields,
     Side,
-    call_options,
+    call_forms,
     field_errors,
     pad_rows,
     positions,
@@ -25,7 +27,7 @@ from padding_cases import (
     takes,
 )
 from tiny_configs import EOS_TOKEN_ID
-from tiny_models import Triple, tiny_model, why_not
+from tiny_models import Triple, tiny_model, usable_forms, why_not
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -46,16 +48,9 @@ class Measurement(TypedDict, total=False):
     takes_position_ids: bool
     builds_positions_from_ids: bool
     mask_is_noop: bool
+    caches: bool
     options: dict[str, Any]
     cases: dict[str, Outcome]
-
-
-class _Form(NamedTuple):
-    """One way to call the class: with decoder tokens given or not, and the further arguments that it needs."""
-
-    name: str
-    decoder: bool
-    options: dict[str, Any]
 
 
 def is_right(outcome: Outcome, tolerance: float = TOLERANCE) -> bool:
@@ -68,30 +63,10 @@ def _message(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0][:160] if lines else ''}"
 
 
-def _forms(model: PreTrainedModel, row: Tensor) -> list[_Form]:
-    """Find how the class can be called on ids; an encoder-decoder counts with and without decoder tokens."""
-    may_decode = model.config.is_encoder_decoder and takes(model, "decoder_input_ids")
-    forms: list[_Form] = []
-    first_error: Exception | None = None
-    for decoder in (False, True) if may_decode else (False,):
-        for options in call_options(model):
-            try:
-                found = run(model, row[None], decoder=decoder, **options)
-            except Exception as error:
-                first_error = first_error or error
-                continue
-            if found and not any(value.isnan().any() for value in found.values()):
-                forms.append(_Form("with decoder ids" if decoder else "ids", decoder, options))
-                break
-    if not forms:
-        raise first_error or ValueError("no tensor in the output, or not a number")
-    return forms
-
-
-def _more_precise(model: PreTrainedModel, row: Tensor, forms: list[_Form]) -> bool:
+def _more_precise(model: PreTrainedModel, row: Tensor, forms: list[CallForm]) -> bool:
     """Turn the model to float64, where rounding stays far below the tolerance; False where it does not run in it."""
     try:
-        return _forms(model.double(), row) == forms
+        return call_forms(model.double(), row) == forms
     except Exception:
         return False
 
@@ -115,7 +90,7 @@ def _case_arguments(model: PreTrainedModel, batch: Batch, strategy: Strategy) ->
 
 
 def _outcome(
-    model: PreTrainedModel, form: _Form, batch: Batch, arguments: dict[str, Any], alone: list[Fields], rows: list[Tensor]
+    model: PreTrainedModel, form: CallForm, batch: Batch, arguments: dict[str, Any], alone: list[Fields], rows: list[Tensor]
 ) -> Outcome:
     try:
         output = run(model, batch.ids, decoder=form.decoder, **(form.options | arguments))
@@ -124,20 +99,40 @@ def _outcome(
     return field_errors(batch, output, alone, rows)
 
 
-def _alone(model: PreTrainedModel, form: _Form, rows: list[Tensor]) -> list[Fields]:
+def _alone(model: PreTrainedModel, form: CallForm, rows: list[Tensor]) -> list[Fields]:
     return [run(model, row[None], index, decoder=form.decoder, **form.options) for index, row in enumerate(rows)]
 
 
-def _equal_length_outcomes(model: PreTrainedModel, form: _Form) -> dict[str, Outcome]:
-    """Compare rows of one length with each row alone: what `padding="exact"` relies on. Also run one row twice."""
+def _equal_length_outcomes(model: PreTrainedModel, form: CallForm) -> dict[str, Outcome]:
+    """Compare rows of one length with each row alone: what `padding="exact"` relies on."""
     rows = random_rows((ROW_LENGTHS[1],) * 3, seed=2)
     alone = _alone(model, form, rows)
     batch = pad_rows(rows, "right")
-    again = field_errors(pad_rows(rows[:1], "right"), _alone(model, form, rows[:1])[0], alone, rows[:1])
-    return {"equal lengths": _outcome(model, form, batch, {}, alone, rows), "same row again": again}
+    outcomes = {"equal lengths": _outcome(model, form, batch, {}, alone, rows)}
+    if takes(model, "attention_mask"):
+        outcomes["all ones"] = _outcome(model, form, batch, {"attention_mask": batch.mask}, alone, rows)
+    return outcomes
 
 
-def _padded_outcomes(model: PreTrainedModel, form: _Form) -> dict[str, Outcome]:
+def _padded_decoder_outcome(model: PreTrainedModel, form: CallForm) -> dict[str, Outcome]:
+    """Pad the decoder's tokens on the right, beside encoder rows of one length."""
+    if not form.decoder:
+        return {}
+    rows, targets = random_rows((ROW_LENGTHS[1],) * 3), random_rows(DECODER_ROW_LENGTHS, seed=3)
+    pairs = zip(rows, targets, strict=True)
+    alone = [run(model, row[None], **form.options, decoder_input_ids=target[None]) for row, target in pairs]
+    padded = pad_rows(targets, "right")
+    arguments = {"decoder_input_ids": padded.ids}
+    if takes(model, "decoder_attention_mask"):
+        arguments["decoder_attention_mask"] = padded.mask
+    try:
+        output = run(model, torch.stack(rows), **(form.options | arguments))
+    except Exception as error:
+        return {"padded decoder": _message(error)}
+    return {"padded decoder": field_errors(padded, output, alone, targets)}
+
+
+def _padded_outcomes(model: PreTrainedModel, form: CallForm) -> dict[str, Outcome]:
     rows = random_rows()
     alone = _alone(model, form, rows)
     outcomes: dict[str, Outcome] = {}
@@ -153,7 +148,7 @@ def _padded_outcomes(model: PreTrainedModel, form: _Form) -> dict[str, Outcome]:
 
 
 @contextlib.contextmanager
-def _pad_token_id(model: PreTrainedModel, pad_token_id: int) -> Iterator[None]:
+def using_pad_token_id(model: PreTrainedModel, pad_token_id: int) -> Iterator[None]:
     configs = (model.config, model.config.get_text_config())
     before = [config.pad_token_id for config in configs]
     for config in configs:
@@ -163,13 +158,13 @@ def _pad_token_id(model: PreTrainedModel, pad_token_id: int) -> Iterator[None]:
         config.pad_token_id = value
 
 
-def _pad_is_eos_outcomes(model: PreTrainedModel, form: _Form) -> dict[str, Outcome]:
+def _pad_is_eos_outcomes(model: PreTrainedModel, form: CallForm) -> dict[str, Outcome]:
     """Right padding with the eos token after one genuine eos: masked behind it, and masked with it."""
-    with _pad_token_id(model, EOS_TOKEN_ID):
+    with using_pad_token_id(model, EOS_TOKEN_ID):
         return _pad_is_eos_cases(model, form)
 
 
-def _pad_is_eos_cases(model: PreTrainedModel, form: _Form) -> dict[str, Outcome]:
+def _pad_is_eos_cases(model: PreTrainedModel, form: CallForm) -> dict[str, Outcome]:
     rows = random_rows()
     alone = _alone(model, form, rows)
     batch = pad_rows(rows, "right", EOS_TOKEN_ID)
@@ -183,7 +178,7 @@ def _pad_is_eos_cases(model: PreTrainedModel, form: _Form) -> dict[str, Outcome]
 
 
 @torch.no_grad()
-def _mask_is_noop(model: PreTrainedModel, form: _Form) -> bool:
+def _mask_is_noop(model: PreTrainedModel, form: CallForm) -> bool:
     """Tell whether masking real tokens changes nothing at all: a signature cannot reveal a dummy parameter."""
     if not takes(model, "attention_mask"):
         return False
@@ -203,10 +198,11 @@ def _builds_positions_from_ids(model: PreTrainedModel) -> bool:
     return "create_position_ids_from_input_ids" in inspect.getsource(module)
 
 
-def _outcomes(triple: Triple, model: PreTrainedModel, forms: list[_Form]) -> dict[str, Outcome]:
+def _outcomes(triple: Triple, model: PreTrainedModel, forms: list[CallForm]) -> dict[str, Outcome]:
     cases: dict[str, Outcome] = {}
     for form in forms:
         found = _padded_outcomes(model, form) | _equal_length_outcomes(model, form)
+        found |= _padded_decoder_outcome(model, form)
         cases |= {f"{form.name}: {name}" if len(forms) > 1 else name: outcome for name, outcome in found.items()}
     if triple.auto == "AutoModelForCausalLM":
         cases |= _pad_is_eos_outcomes(model, forms[0])
@@ -231,7 +227,7 @@ def measure(triple: Triple) -> Measurement:
     row = random_rows()[0]
     try:
         model = tiny_model(triple)
-        forms = _forms(model, row)
+        forms = usable_forms(model, row)
     except Exception as error:
         return {"triple": triple, "left_out": why_not(triple, error)}
     cases = _outcomes(triple, model, forms)
@@ -244,6 +240,7 @@ def measure(triple: Triple) -> Measurement:
         "takes_position_ids": takes(model, "position_ids"),
         "builds_positions_from_ids": _builds_positions_from_ids(model),
         "mask_is_noop": noop,
+        "caches": takes(model, "use_cache") and bool(getattr(model.config.get_text_config(), "use_cache", False)),
         "options": forms[0].options,
         "cases": cases,
     }

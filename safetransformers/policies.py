@@ -97,7 +97,6 @@ def checked(named: Mapping[str, Any]) -> dict[str, Any]:
 
 _process: Layer = {}
 _exact_was_named = False
-_PADDING_VARIABLE: Final = ENVIRONMENT_PREFIX + "PADDING"
 _scoped: ContextVar[Layer] = ContextVar("safetransformers_policy")
 _NOTHING: Final[Layer] = {}
 
@@ -168,8 +167,12 @@ def resolve(name: str, model_layer: Layer = _NOTHING) -> str:
 
 
 def may_be_exact() -> bool:
-    """Whether ``padding="exact"`` was ever asked for in this process: spares all others a look at every mask."""
-    return _exact_was_named or _PADDING_VARIABLE in os.environ
+    """Whether ``padding="exact"`` was asked for in this process: spares all others a look at every mask.
+
+    The environment is not read here, which would cost as much as the rest of a call's guard: each resolve of the field
+    reads it, and so does the guarding of a model.
+    """
+    return _exact_was_named
 
 
 def is_strict(model_layer: Layer = _NOTHING) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from .. import policies
 from .facts import facts_of
 from .generate import GuardedGenerate
 from .hook import PaddingHook, RestoreHook, hook_of
@@ -17,6 +18,7 @@ def attach(model: nn.Module, layer: Mapping[str, Any]) -> None:
 
     The hook goes first, so that hooks of others see the arguments that forward will get.
     """
+    policies.resolve("padding", layer)  # a bad or an exact SAFETRANSFORMERS_PADDING shows now, not at a call
     if (hook := hook_of(model)) is not None:
         hook.layer.update(layer)
         return

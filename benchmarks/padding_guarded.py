@@ -1,0 +1,199 @@
+"""Run one class under the guard and sort what happens: right, said so, refused, crashed, or silently wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, TypedDict
+
+import torch
+from padding_cases import (
+    DECODER_ROW_LENGTHS,
+    ROW_LENGTHS,
+    CallForm,
+    Fields,
+    Side,
+    call_forms,
+    field_errors,
+    pad_rows,
+    random_rows,
+    run,
+)
+from padding_measure import Measurement, Outcome, is_right, measure, using_pad_token_id
+from tiny_configs import EOS_TOKEN_ID, PAD_TOKEN_ID
+from tiny_models import Triple, tiny_model
+from torch import Tensor
+from transformers import PreTrainedModel
+
+import safetransformers
+from safetransformers import notices
+from safetransformers.errors import NotInvariantWarning, PaddingError
+
+RIGHT, SAID_SO, REFUSED, CRASHED, SILENTLY_WRONG = "right", "said so", "refused", "crashed", "silently wrong"
+
+
+class Guarded(TypedDict):
+    """What happened to one padded call under the guard, and to the same call under `padding="exact"` and `strict()`."""
+
+    status: str
+    warned: bool
+    outcome: Outcome
+    exact: Outcome
+    strict_raises: bool
+
+
+class Conformance(NamedTuple):
+    """One triple, measured plain and guarded; `guarded` is empty where the triple is left out."""
+
+    plain: Measurement
+    guarded: dict[str, Guarded]
+    unpadded_is_identical: bool
+
+
+class _Case(NamedTuple):
+    """A padded call: how to make it, and how to compare its output with the rows alone."""
+
+    call: Callable[[], Fields]
+    errors: Callable[[Fields], dict[str, float]]
+
+
+@contextlib.contextmanager
+def _guarded(model: PreTrainedModel) -> Iterator[list[warnings.WarningMessage]]:
+    """Guard the model afresh, so that each case gives its own warnings."""
+    notices.forget()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        safetransformers.guard(model)
+        try:
+            yield caught
+        finally:
+            safetransformers.unguard(model)
+
+
+def _attempt(case: _Case) -> tuple[Outcome, Exception | None]:
+    try:
+        return case.errors(case.call()), None
+    except Exception as error:
+        return f"{type(error).__name__}: {str(error).strip().splitlines()[0][:160]}", error
+
+
+def _status(outcome: Outcome, error: Exception | None, warned: bool) -> str:
+    if is_right(outcome):
+        return RIGHT
+    if isinstance(error, PaddingError):
+        return REFUSED
+    if warned:
+        return SAID_SO
+    return SILENTLY_WRONG if error is None else CRASHED
+
+
+def _strict_raises(model: PreTrainedModel, case: _Case) -> bool:
+    with _guarded(model), safetransformers.strict():
+        return isinstance(_attempt(case)[1], PaddingError)
+
+
+def _run_case(model: PreTrainedModel, case: _Case) -> Guarded:
+    with _guarded(model) as caught:
+        outcome, error = _attempt(case)
+    warned = any(issubclass(message.category, NotInvariantWarning) for message in caught)
+    with _guarded(model), safetransformers.policy(padding="exact"):
+        exact = _attempt(case)[0]
+    return {
+        "status": _status(outcome, error, warned),
+        "warned": warned,
+        "outcome": outcome,
+        "exact": exact,
+        "strict_raises": _strict_raises(model, case),
+    }
+
+
+def _padded_case(model: PreTrainedModel, form: CallForm, side: Side, pad: int = PAD_TOKEN_ID) -> _Case:
+    rows = random_rows()
+    alone = [run(model, row[None], index, decoder=form.decoder, **form.options) for index, row in enumerate(rows)]
+    batch = pad_rows(rows, side, pad)
+
+    def errors(output: Fields) -> dict[str, float]:
+        return field_errors(batch, output, alone, rows)
+
+    return _Case(lambda: run(model, batch.ids, decoder=form.decoder, **form.options), errors)
+
+
+def _padded_decoder_case(model: PreTrainedModel, form: CallForm) -> _Case:
+    """Pad the ids and the decoder's ids, each on the right."""
+    rows, targets = random_rows(), random_rows(DECODER_ROW_LENGTHS, seed=3)
+    pairs = zip(rows, targets, strict=True)
+    alone = [run(model, row[None], **form.options, decoder_input_ids=target[None]) for row, target in pairs]
+    batch, padded = pad_rows(rows, "right"), pad_rows(targets, "right")
+
+    def errors(output: Fields) -> dict[str, float]:
+        decoder = {name: value for name, value in output.items() if value.shape[1:2] == padded.ids.shape[1:]}
+        encoder = {name: value for name, value in output.items() if name not in decoder}
+        return field_errors(batch, encoder, alone, rows) | field_errors(padded, decoder, alone, targets)
+
+    return _Case(lambda: run(model, batch.ids, **form.options, decoder_input_ids=padded.ids), errors)
+
+
+def _cases(model: PreTrainedModel, forms: list[CallForm]) -> Iterator[tuple[str, _Case]]:
+    for form in forms:
+        prefix = f"{form.name}: " if len(forms) > 1 else ""
+        for side in ("right", "left"):
+            yield f"{prefix}{side}", _padded_case(model, form, side)  # type: ignore[arg-type]  # the two sides
+        if form.decoder:
+            yield f"{prefix}padded decoder", _padded_decoder_case(model, form)
+
+
+def _all_cases(triple: Triple, model: PreTrainedModel, forms: list[CallForm]) -> dict[str, Guarded]:
+    found = {name: _run_case(model, case) for name, case in _cases(model, forms)}
+    if triple.auto == "AutoModelForCausalLM":
+        with using_pad_token_id(model, EOS_TOKEN_ID):
+            found["pad is eos"] = _run_case(model, _padded_case(model, forms[0], "right", EOS_TOKEN_ID))
+    return found
+
+
+def _unpadded_is_identical(model: PreTrainedModel, form: CallForm) -> bool:
+    """Compare plain and guarded outputs bit by bit on rows of one length, with a pad id inside one of them."""
+    batch = pad_rows(random_rows((ROW_LENGTHS[1],) * 3), "right")
+    batch.ids[0, 4] = PAD_TOKEN_ID
+    plain = run(model, batch.ids, decoder=form.decoder, **form.options)
+    with _guarded(model):
+        guarded = run(model, batch.ids, decoder=form.decoder, **form.options)
+    return plain.keys() == guarded.keys() and all(torch.equal(plain[name], guarded[name]) for name in plain)
+
+
+def _in_double(model: PreTrainedModel, forms: list[CallForm], row: Tensor) -> bool:
+    try:
+        return call_forms(model.double(), row) == forms
+    except Exception:
+        return False
+
+
+_ORDER = (RIGHT, SAID_SO, REFUSED, CRASHED, SILENTLY_WRONG)
+
+
+def _better(single: Guarded, double: Guarded) -> Guarded:
+    """Take the run whose rounding hides nothing: float64 counts where float32 is not right only for its rounding."""
+    kept = min(single, double, key=lambda guarded: _ORDER.index(guarded["status"]))
+    exact = next((g["exact"] for g in (single, double) if is_right(g["exact"])), single["exact"])
+    return {**kept, "exact": exact, "strict_raises": single["strict_raises"]}
+
+
+def conform(triple: Triple) -> Conformance:
+    """Measure one triple plain and guarded, in one process."""
+    plain = measure(triple)
+    if "left_out" in plain:
+        return Conformance(plain, {}, True)
+    row = random_rows()[0]
+    model = tiny_model(triple)
+    forms = call_forms(model, row)
+    guarded = _all_cases(triple, model, forms)
+    identical = _unpadded_is_identical(model, forms[0])
+    needs_exact = [g for g in guarded.values() if g["status"] != RIGHT and not is_right(g["exact"])]
+    wrong = [g for g in guarded.values() if g["status"] in (SILENTLY_WRONG, CRASHED)]
+    if (wrong or needs_exact) and _in_double(model, forms, row):
+        double = _all_cases(triple, model, forms)
+        guarded = {name: _better(guarded[name], double[name]) for name in guarded}
+    return Conformance(plain, guarded, identical)
+
+
+__all__ = ["CRASHED", "REFUSED", "RIGHT", "SAID_SO", "SILENTLY_WRONG", "Conformance", "Guarded", "conform"]

@@ -1,0 +1,349 @@
+"""The padding guard on models: what is inferred, what is left alone, what is said."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from models import BOS, EOS, PAD, ROWS, error, mask_of, numbers, padded_rows, tiny
+from torch import Tensor, nn
+
+from safetransformers import configure, guard, policy, position_ids_from_mask, report, strict, unguard
+from safetransformers.errors import (
+    AmbiguousPaddingWarning,
+    GuardError,
+    NotInvariantWarning,
+    PaddingError,
+    SafeTransformersWarning,
+    UnmaskedPaddingWarning,
+    UnmeasuredArchitectureWarning,
+)
+
+_TOLERANCE = 1e-4
+
+
+class Seen:
+    """The arguments that forward really gets."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.kwargs: dict[str, Any] = {}
+        model.register_forward_pre_hook(self._look, with_kwargs=True)
+
+    def _look(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+        self.kwargs = kwargs
+
+    def __getitem__(self, name: str) -> Any:
+        return self.kwargs.get(name)
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("name", ["bert", "bert-classifier", "gpt2", "llama", "mistral"])
+def test_padded_rows_have_the_numbers_of_the_rows_alone(name: str, side: str) -> None:
+    plain, ids = tiny(name), padded_rows(side)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", SafeTransformersWarning)
+        assert error(guard(tiny(name)), plain, ids) < _TOLERANCE
+
+
+@pytest.mark.parametrize("name", ["bert", "gpt2"])
+def test_the_same_rows_are_wrong_without_the_guard(name: str) -> None:
+    assert error(tiny(name), tiny(name), padded_rows("left")) > 100 * _TOLERANCE
+
+
+def test_the_pooled_output_of_left_padded_rows_is_that_of_the_rows_alone() -> None:
+    plain, model, ids = tiny("bert"), guard(tiny("bert")), padded_rows("left")
+    pooled = model(input_ids=ids, output_hidden_states=True)
+    for row, tokens in enumerate(ROWS):
+        reference = plain(input_ids=torch.tensor([tokens]), output_hidden_states=True)
+        assert (pooled.pooler_output[row] - reference.pooler_output[0]).abs().max() < _TOLERANCE
+        for ours, theirs in zip(pooled.hidden_states, reference.hidden_states, strict=True):
+            assert (ours[row, -len(tokens) :] - theirs[0]).abs().max() < _TOLERANCE
+
+
+def test_a_batch_padded_on_both_sides_is_right() -> None:
+    plain, model = tiny("gpt2"), guard(tiny("gpt2"))
+    ids = torch.tensor([[PAD, PAD, 7, 8, PAD], [5, 6, 7, 8, 9]])
+    difference = model(input_ids=ids).logits[0, 2:4] - plain(input_ids=ids[:1, 2:4]).logits[0]
+    assert difference.abs().max() < _TOLERANCE
+
+
+@pytest.mark.parametrize("name", ["bert", "gpt2", "t5"])
+def test_without_padding_nothing_is_passed_and_the_result_is_bit_identical(name: str) -> None:
+    plain, model = tiny(name), guard(tiny(name))
+    seen = Seen(model)
+    ids = torch.tensor([[5, PAD, PAD, 7], [6, 8, 9, 4]])  # pads in the middle are tokens
+    kwargs = {"decoder_input_ids": torch.tensor([[PAD, 5], [PAD, 6]])} if name == "t5" else {}
+    assert torch.equal(numbers(model(input_ids=ids, **kwargs)), numbers(plain(input_ids=ids, **kwargs)))
+    assert set(seen.kwargs) == {"input_ids", *kwargs}
+
+
+def test_a_pad_in_the_middle_of_a_padded_row_is_a_token() -> None:
+    model = guard(tiny("gpt2"))
+    seen = Seen(model)
+    model(input_ids=torch.tensor([[5, PAD, 7, PAD], [5, 6, 7, 8]]))
+    assert seen["attention_mask"].tolist() == [[1, 1, 1, 0], [1, 1, 1, 1]]
+
+
+def test_positional_arguments_are_guarded_as_well() -> None:
+    plain, model, ids = tiny("bert"), guard(tiny("bert")), padded_rows("right")
+    assert torch.equal(model(ids)[0], model(input_ids=ids)[0])
+    assert torch.equal(model(ids, None)[0], model(input_ids=ids)[0])
+    ones = torch.ones_like(ids)
+    assert torch.equal(model(ids, ones)[0], plain(ids, ones)[0])
+
+
+def test_a_mask_of_the_callers_wins_also_when_it_is_all_ones() -> None:
+    ids = padded_rows("left")
+    for mask in (torch.ones_like(ids), mask_of(ids), torch.ones(len(ids), 1, ids.shape[1], ids.shape[1]).bool()):
+        plain, model = tiny("gpt2"), guard(tiny("gpt2"))
+        seen = Seen(model)
+        ours, theirs = (m(input_ids=ids, attention_mask=mask).logits for m in (model, plain))
+        assert torch.equal(ours, theirs)
+        assert seen["attention_mask"] is mask and seen["position_ids"] is None
+
+
+def test_a_dictionary_of_masks_is_left_alone() -> None:
+    ids = padded_rows("right")
+    causal = torch.ones(ids.shape[1], ids.shape[1]).tril().bool().expand(len(ids), 1, -1, -1)
+    masks = {"full_attention": causal}
+    seen = Seen(model := guard(tiny("llama")))
+    try:
+        model(input_ids=ids, attention_mask=masks)
+    except (TypeError, AttributeError, RuntimeError):  # older forwards take no dictionary; what counts is what they got
+        pass
+    assert seen["attention_mask"] is masks
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        {"position_ids": torch.tensor([[0, 1, 2, 0, 1]])},
+        {"cu_seq_lens_q": torch.tensor([0, 3, 5])},
+    ],
+)
+def test_packed_rows_are_left_alone(foreign: dict[str, Tensor]) -> None:
+    plain, model = tiny("llama"), guard(tiny("llama"))
+    ids = torch.tensor([[5, 6, PAD, 8, PAD]])
+    assert torch.equal(model(input_ids=ids, **foreign).logits, plain(input_ids=ids, **foreign).logits)
+
+
+def test_embeddings_are_left_alone() -> None:
+    plain, model = tiny("bert"), guard(tiny("bert"))
+    embeddings = plain.get_input_embeddings()(padded_rows("right"))
+    assert torch.equal(model(inputs_embeds=embeddings)[0], plain(inputs_embeds=embeddings)[0])
+
+
+def test_a_call_that_goes_on_from_a_filled_cache_is_left_alone() -> None:
+    plain, model = tiny("gpt2"), guard(tiny("gpt2"))
+    start, rest = torch.tensor([[5, 6, 7]]), torch.tensor([[8, PAD]])
+    logits = []
+    for m in (plain, model):
+        cache = m(input_ids=start, use_cache=True).past_key_values
+        logits.append(m(input_ids=rest, past_key_values=cache).logits)
+    assert torch.equal(*logits)
+
+
+def test_an_empty_cache_does_not_hide_padding() -> None:
+    plain, ids = tiny("gpt2"), padded_rows("left")
+    cache = transformers.DynamicCache()
+    logits = guard(tiny("gpt2"))(input_ids=ids, past_key_values=cache).logits
+    assert (logits[1, -3:] - plain(input_ids=ids[1:2, -3:]).logits[0]).abs().max() < _TOLERANCE
+
+
+def test_a_single_column_is_never_padding() -> None:
+    plain, model, ids = tiny("gpt2"), guard(tiny("gpt2")), torch.tensor([[PAD], [5]])
+    assert torch.equal(model(input_ids=ids).logits, plain(input_ids=ids).logits)
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_the_encoder_side_of_an_encoder_decoder_is_masked(side: str) -> None:
+    plain, model, ids = tiny("t5"), guard(tiny("t5")), padded_rows(side)
+    target = torch.tensor([[PAD, 5, 6], [PAD, 7, PAD], [PAD, PAD, PAD]])
+    seen = Seen(model)
+    logits = model(input_ids=ids, decoder_input_ids=target).logits
+    assert seen["decoder_attention_mask"].tolist() == [[1, 1, 1], [1, 1, 0], [1, 0, 0]]
+    for row, tokens in enumerate(ROWS):
+        reference = plain(input_ids=torch.tensor([tokens]), decoder_input_ids=target[row : row + 1]).logits[0]
+        real = seen["decoder_attention_mask"][row].bool()
+        assert (logits[row] - reference)[real].abs().max() < _TOLERANCE * reference.abs().max()
+
+
+def test_the_pad_token_is_read_when_the_model_is_called() -> None:
+    model = guard(tiny("gpt2", pad_token_id=None))
+    seen = Seen(model)
+    model(input_ids=padded_rows("right"))
+    assert seen["attention_mask"] is None
+    model.config.pad_token_id = PAD
+    model(input_ids=padded_rows("right"))
+    assert torch.equal(seen["attention_mask"], mask_of(padded_rows("right")))
+
+
+def test_the_pad_token_of_a_composite_config_is_the_text_configs() -> None:
+    text = tiny("gpt2").config
+
+    class Config(transformers.PretrainedConfig):
+        model_type = "composite-of-a-test"
+        sub_configs = {"text_config": type(text)}  # noqa: RUF012
+
+    class Composite(transformers.PreTrainedModel):
+        config_class = Config
+
+        def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor | None:
+            return attention_mask
+
+    config = Config()
+    config.text_config = text
+    model = guard(Composite(config))
+    with policy(strict=False), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert model(input_ids=padded_rows("right")).tolist() == mask_of(padded_rows("right")).tolist()
+
+
+def test_a_pad_that_is_also_eos_keeps_the_genuine_eos_and_says_so_once() -> None:
+    plain = tiny("gpt2", pad_token_id=EOS)
+    model = guard(tiny("gpt2", pad_token_id=EOS))
+    ids = torch.tensor([[5, 6, EOS, EOS, EOS], [5, 6, 7, 8, EOS]])
+    with pytest.warns(AmbiguousPaddingWarning) as told:
+        for _ in range(2):
+            logits = model(input_ids=ids).logits
+    assert len(told) == 1
+    assert (logits[0, :3] - plain(input_ids=ids[:1, :3]).logits[0]).abs().max() < _TOLERANCE
+    with strict(padding="infer"), pytest.raises(PaddingError, match="ST-MASK-003"):
+        model(input_ids=ids)
+
+
+def test_a_pad_that_is_also_bos_keeps_the_genuine_bos_where_every_row_begins_with_it() -> None:
+    model = guard(tiny("gpt2", pad_token_id=BOS))
+    seen = Seen(model)
+    with pytest.warns(AmbiguousPaddingWarning):
+        model(input_ids=torch.tensor([[BOS, BOS, BOS, 5], [BOS, 6, 7, 8]]))
+        assert seen["attention_mask"].tolist() == [[0, 0, 1, 1], [1, 1, 1, 1]]
+    model(input_ids=torch.tensor([[BOS, BOS, BOS, 5], [9, 6, 7, 8]]))  # no tokenizer put a bos before the second row
+    assert seen["attention_mask"].tolist() == [[0, 0, 0, 1], [1, 1, 1, 1]]
+
+
+def test_strict_raises_a_value_error_with_the_numbers_and_the_fix() -> None:
+    model = guard(tiny("bert"))
+    with strict(), pytest.raises(ValueError, match=r"ST-MASK-001") as raised:
+        model(input_ids=padded_rows("right"))
+    assert "row 1 has 4 of 7 tokens equal to pad_token_id=0" in str(raised.value)
+    assert "infer_attention_mask" in raised.value.do
+    with strict():
+        model(input_ids=padded_rows("right"), attention_mask=mask_of(padded_rows("right")))
+        model(input_ids=torch.tensor([[5, 6]]))
+
+
+def test_warn_changes_nothing_and_warns_once_per_line() -> None:
+    plain, model, ids = tiny("bert"), guard(tiny("bert")), padded_rows("right")
+    with policy(padding="warn"), pytest.warns(UnmaskedPaddingWarning) as told:
+        for _ in range(3):
+            output = model(input_ids=ids)
+        model(input_ids=ids)
+    assert torch.equal(output[0], plain(input_ids=ids)[0])
+    assert [warning.filename for warning in told] == [__file__] * 2
+
+
+def test_off_is_plain() -> None:
+    plain, ids = tiny("bert"), padded_rows("right")
+    configure(padding="off")
+    assert torch.equal(guard(tiny("bert"))(input_ids=ids)[0], plain(input_ids=ids)[0])
+
+
+def test_a_models_own_policy_goes_with_it() -> None:
+    model = guard(tiny("bert"), padding="raise")
+    with pytest.raises(PaddingError):
+        model(input_ids=padded_rows("right"))
+    guard(model, padding="off")
+    model(input_ids=padded_rows("right"))
+
+
+def test_what_was_inferred_is_counted() -> None:
+    before = report().get("padding.inferred", 0)
+    guard(tiny("gpt2"))(input_ids=padded_rows("right"))
+    assert report()["padding.inferred"] == before + 1
+
+
+def _convbert() -> Any:
+    return transformers.ConvBertModel(
+        transformers.ConvBertConfig(
+            vocab_size=64,
+            hidden_size=32,
+            embedding_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            intermediate_size=64,
+            initializer_range=0.3,
+            pad_token_id=PAD,
+        )
+    ).eval()
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_a_class_that_no_mask_can_mend_says_so_once_and_raises_in_strict_mode(masked: bool) -> None:
+    model, ids = guard(_convbert()), padded_rows("right")
+    kwargs = {"attention_mask": mask_of(ids)} if masked else {}
+    with pytest.warns(NotInvariantWarning, match='padding="exact"') as told:
+        for _ in range(2):
+            model(input_ids=ids, **kwargs)
+    assert len(told) == 1
+    with strict(), pytest.raises(PaddingError):
+        model(input_ids=ids, **kwargs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        guard(_convbert())(input_ids=ids[:1], **({"attention_mask": mask_of(ids[:1])} if masked else {}))
+
+
+def test_a_class_that_nobody_measured_is_masked_and_says_so() -> None:
+    class MyModel(transformers.BertPreTrainedModel):
+        def __init__(self, config: Any) -> None:
+            super().__init__(config)
+            self.inner = transformers.BertModel(config)
+            self.post_init()
+
+        def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Any:
+            return self.inner(input_ids=input_ids, attention_mask=attention_mask)
+
+    model = guard(MyModel(tiny("bert").config).eval())
+    plain = unguard(model)
+    ids = padded_rows("right")
+    reference = plain(input_ids=ids[1:2, :3])[0]
+    with pytest.warns(UnmeasuredArchitectureWarning):
+        output = guard(model)(input_ids=ids)[0]
+    assert (output[1, :3] - reference[0]).abs().max() < _TOLERANCE
+
+
+def test_a_guard_that_fails_does_not_break_the_call_except_in_strict_mode(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from safetransformers.padding import hook
+
+    def broken(*args: Any) -> None:
+        raise KeyError("a fault of ours")
+
+    plain, model, ids = tiny("bert"), guard(tiny("bert")), padded_rows("right")
+    monkeypatch.setattr(hook, "edges", broken)
+    assert torch.equal(model(input_ids=ids)[0], plain(input_ids=ids)[0])
+    assert "unguarded" in caplog.text
+    with strict(), pytest.raises(GuardError, match="a fault of ours"):
+        model(input_ids=ids)
+
+
+def test_the_rolled_rows_of_a_left_padded_batch_train_as_the_rows_alone() -> None:
+    plain, model, ids = tiny("bert"), guard(tiny("bert")), padded_rows("left")
+    model.train(), plain.train()
+    real = mask_of(ids).bool()
+    model(input_ids=ids)[0][real].pow(2).sum().backward()
+    sum(plain(input_ids=torch.tensor([row]))[0].pow(2).sum() for row in ROWS).backward()  # type: ignore[union-attr]
+    for ours, theirs in zip(model.parameters(), plain.parameters(), strict=True):
+        if theirs.grad is not None:
+            assert torch.allclose(ours.grad, theirs.grad, rtol=1e-3, atol=1e-4)
+
+
+def test_position_ids_are_those_that_the_docs_give() -> None:
+    model, ids = guard(tiny("gpt2")), padded_rows("left")
+    seen = Seen(model)
+    model(input_ids=ids)
+    assert torch.equal(seen["position_ids"], position_ids_from_mask(mask_of(ids)))
