@@ -16,7 +16,7 @@ _HOME = {
     "PaddingAudit": "padding.audit",
     "audit_padding": "padding.audit",
     "configure": "policies",
-    "exact_forward": "padding.exact",
+    "exact_forward": "padding.forward",
     "get_policy": "policies",
     "guard": "guards",
     "infer_attention_mask": "padding.mask",
@@ -33,9 +33,9 @@ _HOME = {
 }
 __all__ = ["__version__", *_HOME]  # noqa: PLE0604 - the table is the one list of names
 
+
 def __getattr__(name: str) -> Any:
     if name in _HOME:
-
         value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
     elif name.startswith("_"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -50,6 +50,7 @@ def __getattr__(name: str) -> Any:
             return value
     globals()[name] = value
     return value
+
 
 def __dir__() -> list[str]:
     return sorted(__all__)

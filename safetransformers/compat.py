@@ -30,7 +30,7 @@ def check_versions() -> None:
 
 
 def auto_classes() -> dict[str, type]:
-    """The Auto classes of the installed transformers that load something, by name; dummies of missing backends left out."""
+    """The Auto classes of the installed transformers, by name; the dummies of missing backends are left out."""
     import transformers
 
     found = {name: getattr(transformers, name) for name in dir(transformers) if is_auto_name(name)}
@@ -45,8 +45,8 @@ def is_auto_name(name: str) -> bool:
 def is_auto_class(cls: object) -> bool:
     """Whether this is one of transformers' Auto classes, such as ``AutoModel`` or ``AutoTokenizer``.
 
-    They live in ``transformers.models.auto`` and load something; ``AutoRoundConfig`` and pipelines do not. The dummy of a
-    missing backend raises at every look, hence the static one.
+    They live in ``transformers.models.auto`` and load something; ``AutoRoundConfig`` and pipelines do not. The dummy of
+    a missing backend raises at every look, hence the static one.
     """
     return (
         isinstance(cls, type)

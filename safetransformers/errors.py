@@ -1,8 +1,8 @@
 """Exceptions and warning categories of every guard.
 
-Each exception also inherits what transformers or Python raises in the same place today, so an ``except`` clause that was
-written before keeps working. Each carries its parts as attributes, pickles, and never holds another exception's traceback.
-The text has four parts: what happened, why we think so, what to do, and how to switch the check off.
+Each exception also inherits what transformers or Python raises in the same place today, so an ``except`` clause that
+was written before keeps working. Each carries its parts as attributes, pickles, and holds no other exception's
+traceback. The text has four parts: what happened, why we think so, what to do, and how to switch the check off.
 """
 
 from __future__ import annotations

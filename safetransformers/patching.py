@@ -153,7 +153,9 @@ def _targets() -> list[tuple[Any, str, Wrapper]]:
         (PreTrainedModel, "_from_config", loading.from_config),
         (dynamic_module_utils, "get_cached_module_file", loading.cached_module_file),
     ]
-    for cls in compat.auto_classes().values():
-        if "from_pretrained" in vars(cls):
-            targets.append((cls, "from_pretrained", loading.auto_from_pretrained))
+    targets += [
+        (cls, "from_pretrained", loading.auto_from_pretrained)
+        for cls in compat.auto_classes().values()
+        if "from_pretrained" in vars(cls)
+    ]
     return targets

@@ -1,8 +1,8 @@
 """What the guards may do: one frozen dataclass, and the layers that it is read from.
 
-Innermost wins: ``with policy(...)`` (contextvars) over a model's own fields (``guard(model, ...)``) over ``configure(...)``
-over the environment (``SAFETRANSFORMERS_<FIELD>``, read when asked) over the defaults. A layer that says ``strict=True``
-sets every field it does not name itself, and so hides all layers outside it.
+Innermost wins: ``with policy(...)`` (contextvars) over a model's own fields (``guard(model, ...)``) over
+``configure(...)`` over the environment (``SAFETRANSFORMERS_<FIELD>``, read when asked) over the defaults. A layer that
+says ``strict=True`` sets every field that it does not name, and so hides all layers outside it.
 """
 
 from __future__ import annotations

@@ -47,8 +47,8 @@ def _measure(folder: Path) -> dict[str, Any]:
 
     import safetransformers
 
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers has no annotations here
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # nor here
     ids = torch.tensor(_IDS)
     plain = transformers.AutoModel.from_pretrained(folder)
     with torch.no_grad():
@@ -100,9 +100,7 @@ def _show(measured: dict[str, Any]) -> None:
     for run, code in runs:
         numbers = measured[run]
         colour = "green" if numbers["max_difference"] < 1e-5 else "red"
-        table.add_row(
-            run, code, f"{numbers['cosine']:.4f}", f"[{colour}]{numbers['max_difference']:.2g}[/{colour}]"
-        )
+        table.add_row(run, code, f"{numbers['cosine']:.4f}", f"[{colour}]{numbers['max_difference']:.2g}[/{colour}]")
     console.print(table)
     strict = measured["strict"]
     console.print("\n  [bold]Strict mode[/bold] guesses nothing:  with safetransformers.strict(): model(ids)\n")

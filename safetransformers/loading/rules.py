@@ -7,9 +7,9 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from ..counts import count
 from ..errors import LoadingError, LoadingWarning, RemoteCodeError, UnsafeWeightsError, message
 from ..notices import relative, warn_once
-from ..counts import count
 
 _COMMIT_HASH: Final = re.compile(r"[0-9a-f]{40}")
 _SHOWN: Final = 5
@@ -92,9 +92,7 @@ def check_weights(model: str, source: Any, mode: str, info: Mapping[str, Any]) -
     }
     why = "; ".join(f"{len(keys)} {what}: {_listed(keys)}" for what, keys in found.items() if keys)
     what = f"{model} is not what {_name(source)} holds"
-    do = (
-        "load the class that the checkpoint was saved from (config.architectures), or train the new weights and save them"
-    )
+    do = "load the class that the checkpoint was saved from (config.architectures), or train the new weights"
     if mode == "raise":
         count("loading.raised")
         raise LoadingError(
@@ -121,7 +119,7 @@ def unsafe_weights(model: str, source: Any) -> UnsafeWeightsError:
         f"{name} has no safetensors weights",
         why="the policy is weights='safetensors', and reading pickle weights can run code",
         do=(
-            f"once, in a sandbox: python -c \"from transformers import {model}; "
+            f'once, in a sandbox: python -c "from transformers import {model}; '
             f"{model}.from_pretrained('{name}').save_pretrained('{relative(str(source))}-safetensors')\""
         ),
         off='with safetransformers.policy(weights="any"): ...',

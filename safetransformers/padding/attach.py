@@ -13,14 +13,14 @@ from .generate import GuardedGenerate
 from .hook import PaddingHook, RestoreHook, hook_of
 
 
-def attach(model: nn.Module, layer: Mapping[str, Any]) -> None:
+def attach(model: Any, layer: Mapping[str, Any]) -> None:
     """Guard the model's padding; on a guarded model only its own policy fields change.
 
     The hook goes first, so that hooks of others see the arguments that forward will get.
     """
     policies.resolve("padding", layer)  # a bad or an exact SAFETRANSFORMERS_PADDING shows now, not at a call
     if (hook := hook_of(model)) is not None:
-        hook.layer.update(layer)
+        hook.layer = {**hook.layer, **layer}
         return
     for module in model.modules():
         detach(module)  # a part that was loaded guarded: the whole decides from here on
@@ -29,7 +29,7 @@ def attach(model: nn.Module, layer: Mapping[str, Any]) -> None:
         model.generate = GuardedGenerate(model, vars(model).get("generate"))
 
 
-def detach(model: nn.Module) -> None:
+def detach(model: Any) -> None:
     """Take the guard off; what others put on the model stays."""
     for hooks, with_kwargs in (
         (model._forward_pre_hooks, model._forward_pre_hooks_with_kwargs),

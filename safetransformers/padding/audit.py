@@ -96,8 +96,8 @@ def audit_padding(model: nn.Module, inputs: Tensor | None = None) -> PaddingAudi
 
     Example:
         >>> from transformers import GPT2Config, GPT2LMHeadModel
-        >>> tiny = GPT2Config(vocab_size=99, n_embd=8, n_layer=1, n_head=1, pad_token_id=0, bos_token_id=1, eos_token_id=1)
-        >>> audit_padding(GPT2LMHeadModel(tiny)).is_invariant
+        >>> config = GPT2Config(vocab_size=99, n_embd=8, n_layer=1, n_head=1, pad_token_id=0, eos_token_id=1)
+        >>> audit_padding(GPT2LMHeadModel(config)).is_invariant
         True
     """
     from ..guards import innermost
@@ -122,9 +122,10 @@ def audit_padding(model: nn.Module, inputs: Tensor | None = None) -> PaddingAudi
                 if facts.takes("position_ids"):
                     positions = position_ids_from_mask(mask)
                     runs["mask and position_ids"] = ("off", {"attention_mask": mask, "position_ids": positions})
-            runs["guarded"], runs["exact"] = ("infer", {}), ("exact", {})
+            runs |= {"guarded": ("infer", {}), "exact": ("exact", {})}
             for run, (mode, kwargs) in runs.items():
-                findings.append(_compare(model, side, run, mode, {**_inputs(facts, ids, rows), **kwargs}, rows, alone, layout))
+                arguments = {**_inputs(facts, ids, rows), **kwargs}
+                findings.append(_compare(model, side, run, mode, arguments, rows, alone, layout))
     return PaddingAudit(facts.name, tuple(findings))
 
 
@@ -149,8 +150,8 @@ def _compare(
         with policies.policy(padding=mode, strict=False), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the finding says it
             output = _flat(model(**kwargs))
-    except Exception as error:  # a failure of the model under audit is a finding, and is shown
-        return Finding(side, run, math.nan, "", f"{type(error).__name__}: {error}".splitlines()[0])
+    except Exception as failure:  # noqa: BLE001 - whatever the model under audit says is the finding
+        return Finding(side, run, math.nan, "", f"{type(failure).__name__}: {failure}".splitlines()[0])
     worst, name = 0.0, ""
     for path in layout:
         if path not in output or any(path not in row for row in alone):
@@ -167,9 +168,9 @@ def _error(padded: Tensor, alone: list[Tensor], rows: list[Tensor], side: str, a
     """The largest difference over the rows' real places, in units of the largest value alone."""
     scale = max(float(tensor.abs().max()) for tensor in alone) or 1.0
     worst = 0.0
-    for index, (reference, row) in enumerate(zip(alone, rows, strict=True)):
+    for index, (single, row) in enumerate(zip(alone, rows, strict=True)):
         part = padded.select(axes.index("batch"), index)
-        reference = reference.select(axes.index("batch"), 0)
+        reference = single.select(axes.index("batch"), 0)
         for axis, kind in enumerate(kind for kind in axes if kind != "batch"):
             if kind == "sequence":
                 start = part.shape[axis] - len(row) if side == "left" else 0
@@ -180,12 +181,10 @@ def _error(padded: Tensor, alone: list[Tensor], rows: list[Tensor], side: str, a
 
 
 def _flat(output: Any) -> dict[Path, Tensor]:
-    return {
-        path: leaf for path, leaf in leaves(output) if isinstance(leaf, Tensor) and leaf.is_floating_point()
-    }
+    return {path: leaf for path, leaf in leaves(output) if isinstance(leaf, Tensor) and leaf.is_floating_point()}
 
 
-def _rows(model: nn.Module, pad: int, inputs: Tensor | None) -> list[Tensor]:
+def _rows(model: Any, pad: int, inputs: Tensor | None) -> list[Tensor]:
     """Rows of several lengths without a pad in them."""
     embedding = model.get_input_embeddings()
     device = embedding.weight.device

@@ -1,4 +1,4 @@
-"""``padding="exact"``: rows run in groups of equal real length, unpadded, and the outputs put back: right by construction."""
+"""``padding="exact"``: rows run unpadded, in groups of equal real length, and the outputs put back."""
 
 from __future__ import annotations
 
@@ -6,54 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from .. import policies
 from ..errors import PaddingError
 from .call import Call, rows_of
 from .facts import Facts
 from .layout import Layout, Path, leaves, rebuild
 from .plan import LABELS, Group, Plan, is_target
-
-
-def exact_forward(model: nn.Module, *args: Any, **kwargs: Any) -> Any:
-    """Run a model on padded rows as if each were alone: in groups of equal real length, unpadded.
-
-    Right for every architecture, also those that no mask can make right (convolution, Fourier, recurrent state).
-
-    Args:
-        model: a transformers model, guarded or not; it is left as it was.
-        *args: as for the model itself.
-        **kwargs: as for the model itself; where no ``attention_mask`` is among them, it is inferred by rule.
-
-    Returns:
-        The model's own output type. Each tensor has the padded shape, with zeros where there is no token; there is no
-        cache in it.
-
-    Raises:
-        PaddingError: for labels, ``use_cache=True``, a row without a real token, an output that has no batch axis.
-
-    Cost: one forward a group, one sync, and once per model two forwards of at most 3 x 9 tokens.
-
-    Example:
-        >>> import torch
-        >>> from transformers import FNetConfig, FNetModel
-        >>> tiny = FNetConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1, intermediate_size=8, pad_token_id=0)
-        >>> model = FNetModel(tiny).eval()
-        >>> padded, alone = torch.tensor([[5, 6, 7], [8, 0, 0]]), torch.tensor([[8]])
-        >>> exact = exact_forward(model, padded).last_hidden_state
-        >>> torch.allclose(exact[1, :1], model(alone).last_hidden_state[0])
-        True
-    """
-    from ..guards import guard, is_guarded, unguard
-
-    was_guarded = is_guarded(model)
-    try:
-        with policies.policy(padding="exact"):
-            return guard(model)(*args, **kwargs)
-    finally:
-        if not was_guarded:
-            unguard(model)
 
 
 def split(facts: Facts, call: Call, mask: Tensor, target_mask: Tensor | None) -> Plan:

@@ -28,8 +28,8 @@ class GuardedGenerate:
     ``deepcopy`` and ``pickle``.
     """
 
-    def __init__(self, model: nn.Module, inner: Callable[..., Any] | None = None) -> None:
-        self._model = weakref.ref(model)
+    def __init__(self, model: Any, inner: Callable[..., Any] | None = None) -> None:
+        self._model: weakref.ref[Any] = weakref.ref(model)
         self.inner = inner
         update_wrapper(self, type(model).generate, updated=())
 
@@ -38,7 +38,7 @@ class GuardedGenerate:
         return inspect.signature(self.plain)
 
     @property
-    def __self__(self) -> nn.Module:
+    def __self__(self) -> Any:
         model = self._model()
         if model is None:
             raise ReferenceError("the guarded model of this generate() is gone; keep the model, not its method")
@@ -51,6 +51,7 @@ class GuardedGenerate:
         return bound if self.inner is None else self.inner
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Decide the mask, then generate with nothing touched inside."""
         model = self.__self__
         hook = hook_of(model)
         if hook is None or is_untouched():
@@ -65,9 +66,7 @@ class GuardedGenerate:
         return GuardedGenerate, (self.__self__, self.inner)
 
 
-def prompt_mask(
-    model: nn.Module, hook: PaddingHook, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Tensor | None:
+def prompt_mask(model: nn.Module, hook: PaddingHook, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
     """The mask of a call of generate, or None where it is not padded or not ours to mask.
 
     A prompt with a pad in the middle and none at an edge gets a mask of ones: transformers would mask the middle
@@ -87,7 +86,7 @@ def prompt_mask(
     pad, eos, bos = (_token_id(which, model, hook, kwargs, config) for which in ("pad", "eos", "bos"))
     if not isinstance(pad, int) or not hook.facts.takes("attention_mask") or is_filled(kwargs.get("past_key_values")):
         return None
-    pads = ids == pad
+    pads: Tensor = ids == pad
     leading, trailing = edges(pads)
     if not leading and not trailing:
         is_decoder_only = not hook.facts.is_encoder_decoder

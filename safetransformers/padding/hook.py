@@ -10,14 +10,14 @@ import logging
 import sys
 import threading
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
 
 from .. import policies
-from ..errors import GuardError, PaddingError, SafeTransformersError
 from ..counts import count
+from ..errors import GuardError, PaddingError, SafeTransformersError
 from . import notes
 from .call import Call
 from .exact import assemble, split
@@ -44,13 +44,15 @@ class PaddingHook:
     """
 
     def __init__(self, facts: Facts, layer: Mapping[str, Any]) -> None:
-        self.facts, self.layer = facts, dict(layer)
+        self.facts = facts
+        self.layer: Mapping[str, Any] = dict(layer)
         takes_mask = facts.takes("attention_mask")
         self._mask_at = facts.parameters.index("attention_mask") if takes_mask else sys.maxsize
         self.told = False
         self._reads_masks = "exact" in (facts.right, facts.left)
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
+        """The arguments that forward gets instead, or None to leave the call alone."""
         mask = kwargs.get("attention_mask")
         if mask is None and len(args) > self._mask_at:
             mask = args[self._mask_at]
@@ -103,9 +105,7 @@ class PaddingHook:
             return self._exact(module, call, mask, self._infer_target(module, call, pad))
         return self._apply(module, call, mask, pad, leading, trailing)
 
-    def _apply(
-        self, module: nn.Module, call: Call, mask: Tensor, pad: int, leading: bool, trailing: bool
-    ) -> Arguments:
+    def _apply(self, module: nn.Module, call: Call, mask: Tensor, pad: int, leading: bool, trailing: bool) -> Arguments:
         """The mask, and what left padding needs beside it."""
         facts = self.facts
         if (trailing and facts.right == "exact") or (leading and facts.left == "exact"):
@@ -232,6 +232,7 @@ class RestoreHook:
         self.layout: Layout = {}
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        """The output put back, or None to leave it as it is."""
         plan = attached(kwargs.get("input_ids"))
         if plan is None:
             return None
@@ -268,17 +269,17 @@ def edges(pads: Tensor) -> tuple[bool, bool]:
     return leading, trailing
 
 
-def has_rows(ids: Any) -> bool:
+def has_rows(ids: Any) -> TypeGuard[Tensor]:
     """Whether these are 2-D integer ids of more than one column: a single column has no edge to be padding."""
     return isinstance(ids, Tensor) and ids.dim() == 2 and is_integer(ids) and ids.shape[1] > 1 and ids.shape[0] > 0
 
 
 def _is_unreadable(ids: Tensor) -> bool:
-    """Whether reading a value of the tensor is impossible or breaks a capture: tracing, fake and meta tensors, graphs."""
+    """Whether a value cannot be read, or not without breaking a capture: traced, fake and meta tensors, CUDA graphs."""
     return (
         type(ids) is not Tensor
         or ids.is_meta
-        or torch.jit.is_tracing()
+        or torch._C._get_tracing_state() is not None
         or torch._C._functorch.is_functorch_wrapped_tensor(ids)
         or (ids.is_cuda and torch.cuda.is_current_stream_capturing())
     )

@@ -1,7 +1,7 @@
 """Which axes of a model's outputs are the batch and the sequence, found by running it on two small inputs.
 
-Names and sizes of outputs do not tell: a hidden size can equal a sequence length, XLNet's memories have the batch second,
-Funnel's hidden states shrink. Two runs that differ in batch size and length do.
+Names and sizes of outputs do not tell: a hidden size can equal a sequence length, XLNet's memories have the batch
+second, Funnel's hidden states shrink. Two runs that differ in batch size and length do.
 """
 
 from __future__ import annotations

@@ -86,9 +86,7 @@ def mask_decoder(input_ids: Tensor, pad_token_id: int, *, eos_token_id: TokenIds
     The first token is the decoder's start token, whose id is often the pad token's. Shape, dtype and cost as
     ``infer_attention_mask``.
     """
-    rest = mask_edges(
-        input_ids[:, 1:] == pad_token_id, leading=False, keep_eos=is_among(pad_token_id, eos_token_id)
-    )
+    rest = mask_edges(input_ids[:, 1:] == pad_token_id, leading=False, keep_eos=is_among(pad_token_id, eos_token_id))
     return shift(rest, (1, 0), value=1)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from .. import policies
+from ..counts import count
 from ..errors import (
     AmbiguousPaddingWarning,
     NotInvariantWarning,
@@ -19,16 +21,28 @@ from ..errors import (
     message,
 )
 from ..notices import warn_once
-from ..counts import count
+from .facts import Facts
 
-if TYPE_CHECKING:
-    from .hook import PaddingHook
+
+class Speaker(Protocol):
+    """The hook on whose behalf something is said.
+
+    Attributes:
+        facts: of its model.
+        layer: its model's own policy fields.
+        told: whether the caller was told that no mask helps.
+    """
+
+    facts: Facts
+    layer: Mapping[str, Any]
+    told: bool
+
 
 _OFF = 'safetransformers.configure(padding="off")'
-_PASS_MASK = 'batch = tokenizer(texts, padding=True, return_tensors="pt"); model(**batch)'
+_MASKED_CALL = 'batch = tokenizer(texts, padding=True, return_tensors="pt"); model(**batch)'
 
 
-def found(hook: PaddingHook, pads: Tensor, pad: int, mode: str) -> None:
+def found(hook: Speaker, pads: Tensor, pad: int, mode: str) -> None:
     """Padding without a mask was found: raise or warn where the mode says so.
 
     Raises:
@@ -43,11 +57,11 @@ def found(hook: PaddingHook, pads: Tensor, pad: int, mode: str) -> None:
             "ST-MASK-001",
             what,
             why=why,
-            do=f"{_PASS_MASK}  # or attention_mask=safetransformers.infer_attention_mask(input_ids, {pad})",
+            do=f"{_MASKED_CALL}  # or attention_mask=safetransformers.infer_attention_mask(input_ids, {pad})",
             off='with safetransformers.policy(padding="infer"): ...',
             pad_token_id=pad,
         )
-    _tell(hook, UnmaskedPaddingWarning, "ST-MASK-002", what, why, f'{_PASS_MASK}  # or padding="infer"')
+    _tell(hook, UnmaskedPaddingWarning, "ST-MASK-002", what, why, f'{_MASKED_CALL}  # or padding="infer"')
 
 
 def describe(name: str, pads: Tensor, pad: int) -> tuple[str, str]:
@@ -64,7 +78,7 @@ def describe(name: str, pads: Tensor, pad: int) -> tuple[str, str]:
     return what, why
 
 
-def ambiguous(hook: PaddingHook, pad: int, other: str) -> None:
+def ambiguous(hook: Speaker, pad: int, other: str) -> None:
     """The pad token is the eos or bos token too. Warns once; raises in strict mode."""
     _tell(
         hook,
@@ -78,7 +92,7 @@ def ambiguous(hook: PaddingHook, pad: int, other: str) -> None:
     )
 
 
-def not_invariant(hook: PaddingHook, side: str) -> None:
+def not_invariant(hook: Speaker, side: str) -> None:
     """No mask makes this class right on this side. Warns once; raises in strict mode."""
     _tell(
         hook,
@@ -93,7 +107,7 @@ def not_invariant(hook: PaddingHook, side: str) -> None:
     hook.told = True
 
 
-def unmeasured(hook: PaddingHook) -> None:
+def unmeasured(hook: Speaker) -> None:
     """The class is not in the measurements. Warns once; raises in strict mode."""
     _tell(
         hook,
@@ -105,7 +119,7 @@ def unmeasured(hook: PaddingHook) -> None:
     )
 
 
-def right_padded_prompt(hook: PaddingHook) -> None:
+def right_padded_prompt(hook: Speaker) -> None:
     """A decoder-only prompt ends in padding. Warns once; raises in strict mode."""
     _tell(
         hook,
@@ -117,7 +131,7 @@ def right_padded_prompt(hook: PaddingHook) -> None:
     )
 
 
-def is_told(hook: PaddingHook) -> bool:
+def is_told(hook: Speaker) -> bool:
     """Whether the caller of a masked call has nothing more to be told: keeps the sync off all calls but the first."""
     return not policies.is_strict(hook.layer) and hook.told
 
@@ -128,7 +142,7 @@ def mode_when_traced(layer: tuple[tuple[str, Any], ...]) -> str:
     return policies.resolve("padding", dict(layer))
 
 
-def _tell(hook: PaddingHook, category: type[PaddingWarning], code: str, what: str, why: str, do: str) -> None:
+def _tell(hook: Speaker, category: type[PaddingWarning], code: str, what: str, why: str, do: str) -> None:
     if policies.is_strict(hook.layer):
         count("padding.raised")
         raise PaddingError(code, what, why=why, do=do, off=_OFF)

@@ -22,7 +22,9 @@ def roll(facts: Facts, inputs: dict[str, Any], mask: Tensor) -> dict[str, Any]:
     lead = (mask.cumsum(-1) == 0).sum(-1, keepdim=True)
     columns = torch.arange(sequence, device=mask.device)
     there, back = (columns + lead) % sequence, (columns - lead) % sequence
-    changes = {name: take_columns(value, there) for name, value in inputs.items() if rows_of(value, batch, sequence)}
+    changes: dict[str, Any] = {
+        name: take_columns(value, there) for name, value in inputs.items() if rows_of(value, batch, sequence)
+    }
     changes["attention_mask"] = take_columns(mask, there)
     if facts.takes("use_cache"):
         changes["use_cache"] = False
