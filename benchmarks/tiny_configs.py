@@ -77,6 +77,8 @@ _BERT_SIZED_XPATH = {
 _SEAMLESS_UNITS = {"t2u_bos_token_id": 0, "t2u_pad_token_id": 1, "t2u_eos_token_id": 2}
 _MAMBA_2_HEADS = {"mamba_n_heads": NUM_HEADS, "mamba_d_head": 2 * HIDDEN_SIZE // NUM_HEADS}
 
+_FACEBOOK_INDICES = {"pad_index": PAD_TOKEN_ID, "bos_index": BOS_TOKEN_ID, "eos_index": EOS_TOKEN_ID}
+
 OVERRIDES: dict[str, dict[str, Any]] = {
     "bamba": _MAMBA_2_HEADS | {"attn_layer_indices": [1]},
     "chameleon": {"vocabulary_map": {"<image>": 95}},
@@ -139,6 +141,8 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "videoprism": {"text_config.hidden_size": HIDDEN_SIZE, "vision_config.hidden_size": HIDDEN_SIZE},
     "vits": {"noise_scale": 0.0, "noise_scale_duration": 0.0, "use_stochastic_duration_prediction": False},
     "voxtral": {"text_config.num_key_value_heads": NUM_HEADS},
+    "flaubert": _FACEBOOK_INDICES,
+    "xlm": _FACEBOOK_INDICES,
     "xlstm": {"qk_dim_factor": 1.0},
     "xmod": {"default_language": "en_XX"},
     "zamba": {

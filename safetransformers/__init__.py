@@ -5,7 +5,9 @@ Nothing is imported until a name is asked for; a name that is not ours is transf
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from ._version import __version__
@@ -36,20 +38,27 @@ __all__ = ["__version__", *_HOME]  # noqa: PLE0604 - the table is the one list o
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
-        value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-    elif name.startswith("_"):
+        return _kept(name, getattr(import_module(f"{__name__}.{_HOME[name]}"), name))
+    if name.startswith("_"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    else:
-        from .auto import drop_in, is_drop_in
+    if find_spec(f"{__name__}.{name}") is not None:
+        return import_module(f"{__name__}.{name}")
+    from .auto import drop_in, is_drop_in
 
-        try:
-            value = drop_in(name)
-        except AttributeError:
-            raise AttributeError(f"neither {__name__!r} nor 'transformers' has an attribute {name!r}") from None
-        if not is_drop_in(name):
-            return value
-    globals()[name] = value
-    return value
+    try:
+        value = drop_in(name)
+    except AttributeError:
+        text = f"neither {__name__!r} nor 'transformers' has an attribute {name!r}"
+        # Of an AttributeError the import statement would show only that *we* lack the name.
+        if sys._getframe(1).f_code.co_name == "_handle_fromlist":
+            raise ImportError(text, name=__name__, path=__file__) from None
+        raise AttributeError(text, name=name) from None
+    return _kept(name, value) if is_drop_in(name) else value
+
+
+def _kept(name: str, value: Any) -> Any:
+    """The one object of this name: of two threads that ask at the same time both get the first one's."""
+    return globals().setdefault(name, value)
 
 
 def __dir__() -> list[str]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import inspect
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 from importlib.metadata import version
-from typing import Final
+from typing import Any, Final, TypeVar, cast
 
 from packaging.specifiers import SpecifierSet
 
 from .errors import UnsupportedVersionWarning, message
 from .notices import warn_once
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 SUPPORTED: Final = {"transformers": ">=4.57,<6", "torch": ">=2.5", "wrapt": ">=2.5"}
 
@@ -27,6 +30,15 @@ def check_versions() -> None:
                 do=f"pip install '{package}{range_}'",
             )
             warn_once(UnsupportedVersionWarning, package, text)
+
+
+def not_compiled(reason: str) -> Callable[[Function], Function]:
+    """A decorator: dynamo breaks its graph at the function, and says why where it must not (torch 2.7 and later)."""
+    import torch
+
+    takes_reason = "reason" in inspect.signature(torch.compiler.disable).parameters
+    named = {"reason": reason} if takes_reason else {}
+    return cast("Callable[[Function], Function]", partial(torch.compiler.disable, **named))
 
 
 def auto_classes() -> dict[str, type]:

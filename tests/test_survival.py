@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from models import PAD, alone, error, mask_of, numbers, padded_rows, tiny, unguarded
+from models import EOS, PAD, alone, error, mask_of, numbers, padded_rows, tiny, unguarded
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounter
 
@@ -404,10 +404,20 @@ def test_deleting_a_guarded_model_frees_it_at_once(name: str, padding: str) -> N
         gc.enable()
 
 
-def test_a_user_who_kept_only_generate_is_told_that_the_model_is_gone() -> None:
-    generate = st.guard(tiny("gpt2")).generate
-    with pytest.raises(ReferenceError, match="keep the model"):
-        generate(padded_rows("left"))
+def test_a_user_who_keeps_only_generate_keeps_the_model_as_it_was_last() -> None:
+    ids, last = padded_rows("left"), {"max_new_tokens": 3, "do_sample": False}
+    expected = tiny("gpt2").generate(ids, attention_mask=mask_of(ids), **last)
+    assert torch.equal(st.guard(tiny("gpt2")).generate(ids, **last), expected)
+
+    def load() -> Callable[..., Any]:
+        model = st.guard(tiny("gpt2"))
+        model.generation_config = transformers.GenerationConfig(**last, pad_token_id=PAD, eos_token_id=EOS)
+        return model.generate
+
+    generate = load()
+    assert torch.equal(generate(ids), expected)
+    assert torch.equal(generate(ids), expected)
+    assert type(generate.__self__) is transformers.GPT2LMHeadModel
 
 
 # Threads, tasks, wrong things

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import weakref
 from collections.abc import Callable
 from functools import update_wrapper
@@ -19,6 +20,10 @@ from .facts import token_id
 from .hook import PaddingHook, edges, has_rows, hook_of
 from .mask import is_among, mask_edges
 from .scope import is_untouched, untouched
+
+
+# References to a GuardedGenerate that nobody keeps: the model's attribute, a local variable, getrefcount's argument.
+_HELD_BY_ATTRIBUTE = 3
 
 
 class GuardedGenerate:
@@ -41,7 +46,9 @@ class GuardedGenerate:
     def __self__(self) -> Any:
         model = self._model()
         if model is None:
-            raise ReferenceError("the guarded model of this generate() is gone; keep the model, not its method")
+            model = object.__new__(self._class)
+            object.__setattr__(model, "__dict__", self._attributes)
+            self._bind(model)
         return model
 
     @property
@@ -84,6 +91,8 @@ def prompt_mask(model: nn.Module, hook: PaddingHook, args: tuple[Any, ...], kwar
         return None
     config = kwargs.get("generation_config", args[1] if len(args) > 1 else None)
     pad, eos, bos = (_token_id(which, model, hook, kwargs, config) for which in ("pad", "eos", "bos"))
+    if pad is None:  # as GenerationMixin._prepare_special_tokens does (generation/utils.py, 5.23)
+        pad = eos[0] if isinstance(eos, (list, tuple)) and eos else eos
     if not isinstance(pad, int) or not hook.facts.takes("attention_mask") or is_filled(kwargs.get("past_key_values")):
         return None
     pads: Tensor = ids == pad
@@ -98,18 +107,19 @@ def prompt_mask(model: nn.Module, hook: PaddingHook, args: tuple[Any, ...], kwar
     begins_with_bos = leading and is_among(pad, bos)
     if keep_eos or begins_with_bos:
         notes.ambiguous(hook, pad, "eos" if keep_eos else "bos")
-    if trailing and not hook.facts.is_encoder_decoder:
-        notes.right_padded_prompt(hook)
-    if (leading and hook.facts.left == "exact") or (trailing and hook.facts.right == "exact"):
-        notes.not_invariant(hook, "left" if leading else "right")
-    count("padding.inferred_for_generate")
-    return mask_edges(
+    mask = mask_edges(
         pads,
         leading=leading,
         trailing=trailing,
         keep_eos=keep_eos,
         keep_bos=begins_with_bos and bool(pads[:, 0].all()),
     )
+    if trailing and not hook.facts.is_encoder_decoder and not bool(mask[:, -1].all()):
+        notes.right_padded_prompt(hook)
+    if (leading and hook.facts.left == "exact") or (trailing and hook.facts.right == "exact"):
+        notes.not_invariant(hook, "left" if leading else "right")
+    count("padding.inferred_for_generate")
+    return mask
 
 
 def _token_id(which: Any, model: nn.Module, hook: PaddingHook, kwargs: dict[str, Any], config: Any) -> Any:

@@ -15,9 +15,9 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor, nn
 
-from .. import policies
+from .. import compat, policies
 from ..counts import count
-from ..errors import GuardError, PaddingError, SafeTransformersError
+from ..errors import GuardError, SafeTransformersError
 from . import notes
 from .call import Call
 from .exact import assemble, split
@@ -57,7 +57,7 @@ class PaddingHook:
         if mask is None and len(args) > self._mask_at:
             mask = args[self._mask_at]
         if torch.compiler.is_compiling():
-            return self._traced(module, args, kwargs) if mask is None else None
+            return self._traced(module, Call(self.facts.parameters, args, kwargs), mask)
         if mask is not None and not self._reads_masks and not policies.may_be_exact():
             return None
         if is_untouched():
@@ -84,7 +84,7 @@ class PaddingHook:
         if mode == "off" or not has_rows(ids) or call.is_foreign():
             return None
         if _is_unreadable(ids):
-            return self._traced(module, call.args, call.kwargs) if mask is None else None
+            return self._traced(module, call, mask)
         if mask is not None:
             return self._masked(module, call, mask, mode)
         pad = token_id(module, self.facts, "pad")
@@ -190,25 +190,27 @@ class PaddingHook:
         target = self._infer_target(module, call, pad, ids_name) if mode in ("infer", "exact") else None
         return None if target is None else call.replaced(**{mask_name: target})
 
-    def _traced(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
+    def _traced(self, module: nn.Module, call: Call, given: Any) -> Arguments | None:
         """Under compile, export and tracing: tensor ops only, the policy and the pad id fixed when traced."""
-        call = Call(self.facts.parameters, args, kwargs)
+        if given is not None:
+            needs_values = (self._reads_masks or policies.may_be_exact()) and torch.compiler.is_dynamo_compiling()
+            if needs_values and notes.mode_when_traced(tuple(sorted(self.layer.items()))) in ("exact", "raise"):
+                return _decide_by_value(self, module, call)
+            return None
         ids = call.get("input_ids")
         pad = token_id(module, self.facts, "pad")
         # A cache counts as filled: whether it is would be a value on the device. It also marks the calls of generate().
         if not isinstance(pad, int) or not has_rows(ids) or call.is_foreign(any_cache=True):
             return None
         mode = notes.mode_when_traced(tuple(sorted(self.layer.items())))
-        if mode in ("off", "warn") or not self.facts.takes("attention_mask"):
+        if mode == "off":
             return None
+        if mode != "infer" and torch.compiler.is_dynamo_compiling():
+            return _decide_by_value(self, module, call)
         if mode in ("raise", "exact"):
-            raise PaddingError(
-                "ST-MASK-008",
-                f'padding="{mode}" cannot look at values while {self.facts.name} is traced or compiled',
-                why="whether the batch is padded is not known then",
-                do="pass an attention_mask",
-                off='with safetransformers.policy(padding="infer"): ...',
-            )
+            notes.refuse_traced(mode, self.facts.name)
+        if mode == "warn" or not self.facts.takes("attention_mask"):
+            return None
         pads = ids == pad
         is_decoder = call.get("encoder_hidden_states") is not None
         eos = token_id(module, self.facts, "eos")
@@ -223,6 +225,12 @@ class PaddingHook:
         if self.facts.left == "positions":
             changes["position_ids"] = position_ids_from_mask(mask)
         return call.replaced(**changes)
+
+
+@compat.not_compiled("safetransformers' padding policy looks at values: pass an attention_mask, or use padding='infer'")
+def _decide_by_value(hook: PaddingHook, module: nn.Module, call: Call) -> Arguments | None:
+    """A graph break: a policy that needs values decides outside the compiled graph."""
+    return hook(module, call.args, call.kwargs)
 
 
 class RestoreHook:

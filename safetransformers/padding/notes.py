@@ -142,6 +142,21 @@ def mode_when_traced(layer: tuple[tuple[str, Any], ...]) -> str:
     return policies.resolve("padding", dict(layer))
 
 
+def refuse_traced(mode: str, name: str) -> None:
+    """Under a policy that needs values, a call without a mask cannot be exported, traced or captured.
+
+    Raises:
+        PaddingError: always.
+    """
+    raise PaddingError(
+        "ST-MASK-008",
+        f'padding="{mode}" cannot look at values while {name} is traced',
+        why="whether the batch is padded is not known then",
+        do="pass an attention_mask",
+        off='with safetransformers.policy(padding="infer"): ...',
+    )
+
+
 def _tell(hook: Speaker, category: type[PaddingWarning], code: str, what: str, why: str, do: str) -> None:
     if policies.is_strict(hook.layer):
         count("padding.raised")

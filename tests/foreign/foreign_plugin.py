@@ -1,0 +1,92 @@
+"""The pytest plugin of both runs: patches where it is asked to, chooses the tests, writes each outcome as it comes.
+
+It reads its orders from the environment, so that pytest's own options stay the suite's. It patches nothing of pytest, of
+the suite or of a library; ``run.py`` starts it with ``-p foreign_plugin``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+PATCH = "FOREIGN_PATCH"  # "1": safetransformers.patch() before the suite is imported
+OUTCOMES = "FOREIGN_OUTCOMES"  # the file to write, one JSON object a line
+ONLY = "FOREIGN_ONLY"  # a file of node ids, one a line: nothing else is run
+SHARE = "FOREIGN_SHARE"  # the share of the tests to run, from 0 to 1; the same tests in every run
+TEST_TIMEOUT_S = "FOREIGN_TEST_TIMEOUT_S"
+
+
+class TestTookTooLongError(Exception):
+    """One test ran into the time limit of a single test."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Patch transformers, and refuse to go on where that patched nothing."""
+    if os.environ.get(PATCH) == "1":
+        import safetransformers
+
+        safetransformers.patch()
+        if not safetransformers.patches():
+            raise pytest.UsageError("safetransformers.patch() patched nothing")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep the tests of ``ONLY``, or the share of all."""
+    share = float(os.environ.get(SHARE, "1"))
+    if only := os.environ.get(ONLY):
+        wanted = frozenset(Path(only).read_text().splitlines())
+        kept = [item for item in items if item.nodeid in wanted]
+    else:
+        kept = [item for item in items if zlib.crc32(item.nodeid.encode()) < share * 2**32]
+    config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
+    items[:] = kept
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Iterator[None]:
+    """End a test that takes too long. A call into C is ended when it comes back."""
+    previous = signal.signal(signal.SIGALRM, _stop)
+    signal.alarm(int(os.environ.get(TEST_TIMEOUT_S, "60")))
+    try:
+        return (yield)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, previous)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Write the outcome of each phase of a test: what a killed run has finished still counts."""
+    if report.when == "call" or report.outcome != "passed":
+        text = report.longreprtext.strip().splitlines() if report.failed else []
+        _write(test=report.nodeid, phase=report.when, outcome=report.outcome, text=text[-40:])
+
+
+def pytest_collectreport(report: pytest.CollectReport) -> None:
+    """Write which files could not be imported."""
+    if report.failed:
+        _write(test=report.nodeid, phase="collect", outcome="failed", text=report.longreprtext.strip().splitlines()[-5:])
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Write what the guards did, as proof that they were there."""
+    if os.environ.get(PATCH) == "1":
+        import safetransformers
+
+        _write(report=dict(safetransformers.report()), patches=len(safetransformers.patches()))
+
+
+def _stop(signum: int, frame: FrameType | None) -> None:
+    raise TestTookTooLongError
+
+
+def _write(**line: Any) -> None:
+    with Path(os.environ[OUTCOMES]).open("a") as file:
+        file.write(json.dumps(line) + "\n")
