@@ -20,6 +20,7 @@ from padding_cases import (
     random_rows,
     run,
 )
+from padding_decision import without_hidden_states
 from padding_measure import Measurement, Outcome, is_right, measure, using_pad_token_id
 from tiny_configs import EOS_TOKEN_ID, PAD_TOKEN_ID
 from tiny_models import Triple, tiny_model
@@ -31,6 +32,10 @@ from safetransformers import notices
 from safetransformers.errors import NotInvariantWarning, PaddingError
 
 RIGHT, SAID_SO, REFUSED, CRASHED, SILENTLY_WRONG = "right", "said so", "refused", "crashed", "silently wrong"
+WRONG_INSIDE = "right but for hidden_states"
+"""Every output is right except intermediate states, which a model returns only when asked for them."""
+STATUSES = (RIGHT, WRONG_INSIDE, SAID_SO, REFUSED, CRASHED, SILENTLY_WRONG)
+"""From best to worst."""
 
 
 class Guarded(TypedDict):
@@ -85,6 +90,8 @@ def _status(outcome: Outcome, error: Exception | None, warned: bool) -> str:
         return REFUSED
     if warned:
         return SAID_SO
+    if is_right(without_hidden_states(outcome)):
+        return WRONG_INSIDE
     return SILENTLY_WRONG if error is None else CRASHED
 
 
@@ -168,12 +175,9 @@ def _in_double(model: PreTrainedModel, forms: list[CallForm], row: Tensor) -> bo
         return False
 
 
-_ORDER = (RIGHT, SAID_SO, REFUSED, CRASHED, SILENTLY_WRONG)
-
-
 def _better(single: Guarded, double: Guarded) -> Guarded:
     """Take the run whose rounding hides nothing: float64 counts where float32 is not right only for its rounding."""
-    kept = min(single, double, key=lambda guarded: _ORDER.index(guarded["status"]))
+    kept = min(single, double, key=lambda guarded: STATUSES.index(guarded["status"]))
     exact = next((g["exact"] for g in (single, double) if is_right(g["exact"])), single["exact"])
     return {**kept, "exact": exact, "strict_raises": single["strict_raises"]}
 
@@ -196,4 +200,4 @@ def conform(triple: Triple) -> Conformance:
     return Conformance(plain, guarded, identical)
 
 
-__all__ = ["CRASHED", "REFUSED", "RIGHT", "SAID_SO", "SILENTLY_WRONG", "Conformance", "Guarded", "conform"]
+__all__ = ["CRASHED", "REFUSED", "RIGHT", "SAID_SO", "SILENTLY_WRONG", "STATUSES", "WRONG_INSIDE", "Conformance", "Guarded", "conform"]

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from padding_cases import TOLERANCE
-from padding_guarded import CRASHED, REFUSED, RIGHT, SAID_SO, SILENTLY_WRONG, Conformance, Guarded
+from padding_guarded import CRASHED, RIGHT, SILENTLY_WRONG, STATUSES, WRONG_INSIDE, Conformance, Guarded
 from padding_measure import Measurement, Outcome, is_right
 
 RESULTS = Path(__file__).parent / "results"
 CASES = ("right", "left", "pad is eos", "padded decoder")
-STATUSES = (RIGHT, SAID_SO, REFUSED, CRASHED, SILENTLY_WRONG)
 
 
 class Row(NamedTuple):
@@ -111,7 +110,7 @@ def summary_lines(found: list[Conformance], rows: list[Row]) -> list[str]:
     lines.append(f"padding='exact' not right: {sum(row.exact != RIGHT for row in rows)} of {len(rows)} calls")
     lines.append(f"strict() did not raise: {sum(not row.strict_raises for row in rows)} of {len(rows)} calls")
     for row in rows:
-        if row.guarded in (SILENTLY_WRONG, CRASHED):
+        if row.guarded in (SILENTLY_WRONG, CRASHED, WRONG_INSIDE):
             lines.append(f"{row.guarded}: {row.cls_name} {row.form} {row.case}: {row.guarded_error} {row.wrong_field}")
     return lines
 
@@ -130,4 +129,4 @@ def write_csv(rows: Iterable[Row], version: str) -> None:
         writer.writerows(rows)
 
 
-__all__ = ["CASES", "Row", "by_triple", "csv_path", "rows_of", "summary_lines", "write_csv"]
+__all__ = ["CASES", "STATUSES", "Row", "by_triple", "csv_path", "rows_of", "summary_lines", "write_csv"]

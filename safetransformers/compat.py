@@ -41,12 +41,39 @@ def not_compiled(reason: str) -> Callable[[Function], Function]:
     return cast("Callable[[Function], Function]", partial(torch.compiler.disable, **named))
 
 
+@lru_cache(maxsize=1)  # each load through us asks, and dir(transformers) alone takes a quarter of a second
 def auto_classes() -> dict[str, type]:
     """The Auto classes of the installed transformers, by name; the dummies of missing backends are left out."""
     import transformers
 
     found = {name: getattr(transformers, name) for name in dir(transformers) if is_auto_name(name)}
     return {name: cls for name, cls in found.items() if is_auto_class(cls)}
+
+
+def assemblers() -> list[tuple[type, str]]:
+    """The classes and class methods that put a model together from others that they load.
+
+    The same in 4.57 and 5.23. The RAG models and the two Musicgen inherit or repeat them.
+    """
+    import transformers
+
+    names = {
+        "EncoderDecoderModel": "from_encoder_decoder_pretrained",
+        "SpeechEncoderDecoderModel": "from_encoder_decoder_pretrained",
+        "VisionEncoderDecoderModel": "from_encoder_decoder_pretrained",
+        "VisionTextDualEncoderModel": "from_vision_text_pretrained",
+        "RagPreTrainedModel": "from_pretrained_question_encoder_generator",
+        "MusicgenForConditionalGeneration": "from_sub_models_pretrained",
+        "MusicgenMelodyForConditionalGeneration": "from_sub_models_pretrained",
+    }
+    return [(getattr(transformers, cls), method) for cls, method in names.items()]
+
+
+def pipeline_loader() -> tuple[Any, str]:
+    """The module and the name of the function by which ``pipeline()`` loads a model."""
+    from transformers import pipelines
+
+    return pipelines, "load_model" if hasattr(pipelines, "load_model") else "infer_framework_load_model"
 
 
 def is_auto_name(name: str) -> bool:

@@ -147,12 +147,16 @@ def _settle() -> None:
 
 def _targets() -> list[tuple[Any, str, Wrapper]]:
     from transformers import PreTrainedModel, dynamic_module_utils
+    from transformers.generation import utils as generation_utils
 
     targets: list[tuple[Any, str, Wrapper]] = [
         (PreTrainedModel, "from_pretrained", loading.from_pretrained),
         (PreTrainedModel, "_from_config", loading.from_config),
         (dynamic_module_utils, "get_cached_module_file", loading.cached_module_file),
+        (generation_utils, "get_cached_module_file", loading.cached_module_file),  # its own name, for custom_generate
+        (*compat.pipeline_loader(), loading.pipeline_model),
     ]
+    targets += [(cls, method, loading.from_parts) for cls, method in compat.assemblers()]
     targets += [
         (cls, "from_pretrained", loading.auto_from_pretrained)
         for cls in compat.auto_classes().values()

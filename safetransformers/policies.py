@@ -183,9 +183,9 @@ def is_strict(model_layer: Layer = _NOTHING) -> bool:
     return _environment_strict()
 
 
-def get_policy(model_layer: Layer = _NOTHING) -> Policy:
-    """The policy that holds here and now, with every layer taken into account."""
-    return Policy(strict=is_strict(model_layer), **{name: resolve(name, model_layer) for name in CHOICES})
+def get_policy() -> Policy:
+    """The policy that holds here and now, with every layer but the models' own taken into account."""
+    return Policy(strict=is_strict(), **{name: resolve(name) for name in CHOICES})
 
 
 def _environment_strict() -> bool:

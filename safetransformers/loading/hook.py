@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -11,10 +13,24 @@ from types import FrameType
 from typing import Any
 
 from .. import policies
-from .rules import check_remote_code, check_weights, has_only_pickle, refuse_remote_code, unsafe_weights
+from ..counts import count
+from ..errors import GuardError, SafeTransformersError
+from .rules import (
+    check_remote_code,
+    check_weights,
+    has_only_pickle,
+    has_pickle_adapter,
+    refuse_remote_code,
+    unsafe_adapter,
+    unsafe_weights,
+)
+
+logger = logging.getLogger(__name__)
 
 Wrapped = Callable[..., Any]
 _inside_load: ContextVar[bool] = ContextVar("safetransformers_inside_load", default=False)
+_inside_assembly: ContextVar[bool] = ContextVar("safetransformers_inside_assembly", default=False)
+_refusals: ContextVar[list[SafeTransformersError] | None] = ContextVar("safetransformers_refusals", default=None)
 
 
 def from_pretrained(wrapped: Wrapped, cls: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -24,22 +40,35 @@ def from_pretrained(wrapped: Wrapped, cls: Any, args: tuple[Any, ...], kwargs: d
     """
     if _inside_load.get():
         return wrapped(*args, **kwargs)
+    try:
+        return _checked_load(wrapped, cls, args, kwargs)
+    except SafeTransformersError as refusal:
+        if (refusals := _refusals.get()) is not None:
+            refusals.append(refusal)
+        raise
+
+
+def _checked_load(wrapped: Wrapped, cls: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     source = args[0] if args else kwargs.get("pretrained_model_name_or_path")
     safe = policies.resolve("weights") == "safetensors" and _reads_weights(kwargs)
     if safe:
+        subfolder = kwargs.get("subfolder") or ""
         if kwargs.get("use_safetensors") is False:
-            raise unsafe_weights(cls.__name__, source)
+            raise unsafe_weights(cls, source, subfolder)
+        for folder in (source, (kwargs.get("adapter_kwargs") or {}).get("_adapter_model_path")):
+            if has_pickle_adapter(folder):
+                raise unsafe_adapter(folder)
         kwargs = {**kwargs, "use_safetensors": True}
     mode = policies.resolve("loading")
     asked = kwargs.get("output_loading_info", False)
     if mode != "off":
         kwargs = {**kwargs, "output_loading_info": True}
-    with _loading():
+    with _set(_inside_load):
         try:
             result = wrapped(*args, **kwargs)
         except OSError as error:
-            if safe and _lacks_safetensors(source, error):
-                raise unsafe_weights(cls.__name__, source) from error
+            if safe and _lacks_safetensors(source, subfolder, error):
+                raise unsafe_weights(cls, source, subfolder) from error
             raise
     if mode == "off" or not isinstance(result, tuple):
         return _guarded(result)
@@ -49,11 +78,35 @@ def from_pretrained(wrapped: Wrapped, cls: Any, args: tuple[Any, ...], kwargs: d
     return (model, info) if asked else model
 
 
+def from_parts(wrapped: Wrapped, cls: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Around ``from_encoder_decoder_pretrained`` and its like: each part's weights are checked, the whole is guarded."""
+    with _set(_inside_assembly):
+        model = wrapped(*args, **kwargs)
+    return _guarded(model)
+
+
+def pipeline_model(wrapped: Wrapped, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Around the pipelines' loader, which answers a refusal by trying the next class that could fit: ours is final."""
+    refusals: list[SafeTransformersError] = []
+    token = _refusals.set(refusals)
+    try:
+        result = wrapped(*args, **kwargs)
+    except ValueError:
+        if refusals:
+            raise refusals[0] from None
+        raise
+    finally:
+        _refusals.reset(token)
+    if refusals:
+        raise refusals[0]
+    return result
+
+
 def from_config(wrapped: Wrapped, cls: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Around ``PreTrainedModel._from_config``: guard the model, unless it is a part of one that is being made."""
     if _inside_load.get() or _inside_constructor():
         return wrapped(*args, **kwargs)
-    with _loading():
+    with _set(_inside_load):
         model = wrapped(*args, **kwargs)
     return _guarded(model)
 
@@ -67,40 +120,58 @@ def auto_from_pretrained(wrapped: Wrapped, cls: Any, args: tuple[Any, ...], kwar
 
 
 def cached_module_file(wrapped: Wrapped, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Around ``get_cached_module_file``, which every way to remote code goes through, also to code of another repo."""
-    source = args[0] if args else kwargs.get("pretrained_model_name_or_path")
-    revision = args[6] if len(args) > 6 else kwargs.get("revision")
-    if not os.path.isdir(str(source)):
-        refuse_remote_code(source, policies.resolve("remote_code"), revision)
-    elif policies.resolve("remote_code") == "never":
-        refuse_remote_code(source, "never", revision)
-    return wrapped(*args, **kwargs)
+    """Around ``get_cached_module_file``, which every way to remote code goes through, also to code of another repo.
+
+    The file is fetched first: where there is none, nothing would run and nothing is refused.
+    """
+    file = wrapped(*args, **kwargs)
+    named = inspect.signature(wrapped).bind_partial(*args, **kwargs).arguments
+    source = named.get("pretrained_model_name_or_path")
+    refuse_remote_code(source, policies.resolve("remote_code"), named.get("revision"))
+    return file
 
 
 def _guarded(result: Any) -> Any:
+    """The loaded model with its guard, or without one where the guard itself fails outside strict mode."""
+    if _inside_assembly.get():
+        return result
     from ..guards import guard
 
-    if isinstance(result, tuple):
-        return (guard(result[0]), *result[1:])
-    return guard(result)
+    model = result[0] if isinstance(result, tuple) else result
+    try:
+        guard(model)
+    except Exception as error:
+        if policies.is_strict():
+            raise GuardError(
+                "ST-GUARD-002",
+                f"{type(model).__name__} cannot be guarded: {type(error).__name__}: {error}",
+                do="report this as a bug of safetransformers",
+                off="with safetransformers.policy(strict=False): ...",
+            ) from error
+        logger.exception("%s cannot be guarded; it is returned as transformers loaded it", type(model).__name__)
+        count("padding.failed")
+    return result
 
 
 @contextmanager
-def _loading() -> Iterator[None]:
-    token = _inside_load.set(True)
+def _set(flag: ContextVar[bool]) -> Iterator[None]:
+    token = flag.set(True)
     try:
         yield
     finally:
-        _inside_load.reset(token)
+        flag.reset(token)
 
 
 def _inside_constructor() -> bool:
-    """Whether a module's ``__init__`` is running: what is made in it is a part, which the whole must decide for."""
-    from torch import nn
+    """Whether a model's ``__init__`` is running: what is made in it is a part, which the whole must decide for.
+
+    A plain ``nn.Module`` of the user's has no guard of its own, so a model that is made in one is guarded.
+    """
+    from transformers import PreTrainedModel
 
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        if frame.f_code.co_name == "__init__" and isinstance(frame.f_locals.get("self"), nn.Module):
+        if frame.f_code.co_name == "__init__" and isinstance(frame.f_locals.get("self"), PreTrainedModel):
             return True
         frame = frame.f_back
     return False
@@ -110,7 +181,7 @@ def _reads_weights(kwargs: dict[str, Any]) -> bool:
     return kwargs.get("state_dict") is None and kwargs.get("gguf_file") is None
 
 
-def _lacks_safetensors(source: Any, error: OSError) -> bool:
+def _lacks_safetensors(source: Any, subfolder: str, error: OSError) -> bool:
     if source is not None and os.path.isdir(source):
-        return has_only_pickle(source)
+        return has_only_pickle(os.path.join(source, subfolder))
     return "safetensors" in str(error)

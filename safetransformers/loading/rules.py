@@ -13,6 +13,7 @@ from ..notices import relative, warn_once
 
 _COMMIT_HASH: Final = re.compile(r"[0-9a-f]{40}")
 _SHOWN: Final = 5
+_ADAPTER: Final = "adapter_model"
 _OFF_LOADING: Final = 'with safetransformers.policy(loading="off"): ...'
 _OFF_CODE: Final = 'with safetransformers.policy(remote_code="any"): ...'
 
@@ -88,7 +89,7 @@ def check_weights(model: str, source: Any, mode: str, info: Mapping[str, Any]) -
         "newly initialised, with random values": fresh,
         "of another shape in the checkpoint": mismatched,
         "in the checkpoint but not in the model": unexpected if mode == "raise" else [],
-        "in error": errors,
+        "in error": [text.partition("\n")[0] for text in errors],
     }
     why = "; ".join(f"{len(keys)} {what}: {_listed(keys)}" for what, keys in found.items() if keys)
     what = f"{model} is not what {_name(source)} holds"
@@ -110,28 +111,54 @@ def check_weights(model: str, source: Any, mode: str, info: Mapping[str, Any]) -
     warn_once(LoadingWarning, f"{model} {fresh}", message("ST-LOAD-001", what, why, do, _OFF_LOADING))
 
 
-def unsafe_weights(model: str, source: Any) -> UnsafeWeightsError:
+def unsafe_weights(cls: type, source: Any, subfolder: str = "") -> UnsafeWeightsError:
     """The error for a checkpoint that has pickle weights only."""
-    count("loading.pickle_refused")
     name = _name(source)
+    where = "in the folder's parent" if os.path.isdir(str(source)) else "in a sandbox"
+    home = "transformers" if cls.__module__.startswith("transformers.") else cls.__module__
+    inside = f", subfolder='{subfolder}'" if subfolder else ""
+    return _pickle_refused(
+        f"{name} has no safetensors weights",
+        f'once, {where}: python -c "from {home} import {cls.__name__} as Model; '
+        f"Model.from_pretrained('{name}'{inside}).save_pretrained('{relative(str(source))}-safetensors')\"",
+    )
+
+
+def unsafe_adapter(folder: Any) -> UnsafeWeightsError:
+    """The error for an adapter that has pickle weights only."""
+    name = _name(folder)
+    return _pickle_refused(
+        f"{name} has no safetensors weights for its adapter",
+        "once, in the folder's parent: python -c \"import torch; from safetensors.torch import save_file; "
+        f"save_file(torch.load('{name}/{_ADAPTER}.bin', weights_only=True), '{name}/{_ADAPTER}.safetensors')\"",
+    )
+
+
+def _pickle_refused(what: str, do: str) -> UnsafeWeightsError:
+    count("loading.pickle_refused")
     return UnsafeWeightsError(
         "ST-LOAD-002",
-        f"{name} has no safetensors weights",
+        what,
         why="the policy is weights='safetensors', and reading pickle weights can run code",
-        do=(
-            f'once, in a sandbox: python -c "from transformers import {model}; '
-            f"{model}.from_pretrained('{name}').save_pretrained('{relative(str(source))}-safetensors')\""
-        ),
+        do=do,
         off='with safetransformers.policy(weights="any"): ...',
     )
 
 
 def has_only_pickle(folder: str | os.PathLike[str]) -> bool:
     """Whether a folder holds pickle weights and no safetensors ones."""
-    names = os.listdir(folder)
+    names = os.listdir(folder) if os.path.isdir(folder) else []
     return not any(name.endswith((".safetensors", ".safetensors.index.json")) for name in names) and any(
         name.endswith((".bin", ".pt", ".pth", ".ckpt", ".bin.index.json")) for name in names
     )
+
+
+def has_pickle_adapter(folder: str | os.PathLike[str] | None) -> bool:
+    """Whether a folder holds a peft adapter with pickle weights and no safetensors ones."""
+    if folder is None or not os.path.isdir(folder):
+        return False
+    names = os.listdir(folder)
+    return f"{_ADAPTER}.bin" in names and f"{_ADAPTER}.safetensors" not in names
 
 
 def _listed(keys: list[str]) -> str:
@@ -140,7 +167,9 @@ def _listed(keys: list[str]) -> str:
 
 
 def _name(source: Any) -> str:
-    """What is loaded, as the user calls it: a folder by its last part, a repo by its id."""
+    """What is loaded, as the user calls it: a path by its last part, a repo by its id."""
     if source is None:
         return "the state dict"
-    return relative(source) if os.path.isdir(source) else str(source)
+    text = str(source)
+    is_path = os.path.exists(text) or os.path.isabs(text) or text.count(os.sep) > 1
+    return relative(text) if is_path else text

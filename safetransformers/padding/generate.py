@@ -21,7 +21,6 @@ from .hook import PaddingHook, edges, has_rows, hook_of
 from .mask import is_among, mask_edges
 from .scope import is_untouched, untouched
 
-
 # References to a GuardedGenerate that nobody keeps: the model's attribute, a local variable, getrefcount's argument.
 _HELD_BY_ATTRIBUTE = 3
 
@@ -30,13 +29,27 @@ class GuardedGenerate:
     """The ``generate`` of one guarded model, as an attribute of the instance; the class is not touched.
 
     It refers to the model weakly, so that ``del model`` still frees the weights at once, and follows it through
-    ``deepcopy`` and ``pickle``.
+    ``deepcopy`` and ``pickle``. Where it alone is left of the model, as in ``load().generate(ids)``, it keeps the
+    model's attributes, as a bound method would.
     """
 
     def __init__(self, model: Any, inner: Callable[..., Any] | None = None) -> None:
-        self._model: weakref.ref[Any] = weakref.ref(model)
         self.inner = inner
         update_wrapper(self, type(model).generate, updated=())
+        self._bind(model)
+
+    def _bind(self, model: Any) -> None:
+        # The attributes hold this object, which holds them: that cycle is broken as soon as the model is gone.
+        self._class: type[Any] = type(model)
+        self._attributes: dict[str, Any] = vars(model)
+        me = weakref.ref(self)
+
+        def let_go(_: Any) -> None:
+            generate = me()
+            if generate is not None and sys.getrefcount(generate) <= _HELD_BY_ATTRIBUTE:
+                generate._attributes = {}
+
+        self._model: weakref.ref[Any] = weakref.ref(model, let_go)
 
     @property
     def __signature__(self) -> inspect.Signature:

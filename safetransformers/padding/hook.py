@@ -24,7 +24,7 @@ from .exact import assemble, split
 from .facts import Facts, token_id
 from .layout import Layout, leaves
 from .mask import is_among, is_integer, mask_decoder, mask_edges, position_ids_from_mask
-from .plan import Group, attach, attached, learn_layout
+from .plan import Group, Plan, attach, attached, learn_layout
 from .roll import roll, roll_back
 from .scope import is_untouched, untouched
 
@@ -242,8 +242,10 @@ class RestoreHook:
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
         """The output put back, or None to leave it as it is."""
         plan = attached(kwargs.get("input_ids"))
-        if plan is None:
-            return None
+        return None if plan is None else self._restore(module, plan, output)
+
+    @compat.not_compiled("rows that were moved are put back outside the compiled graph")
+    def _restore(self, module: nn.Module, plan: Plan, output: Any) -> Any:
         if any(isinstance(leaf, Tensor) and path not in self.layout for path, leaf in leaves(output)):
             self.layout = {**self.layout, **learn_layout(module, plan)}
         if plan.back is not None:
