@@ -62,7 +62,7 @@ bench: $(NEWEST)/.installed ## the benchmarks that take minutes; each adds a row
 	$(NEWEST)/bin/python benchmarks/import_time.py
 
 conformance: $(NEWEST)/.installed ## measure padding on every text architecture, and write what the guard knows from it
-	$(NEWEST)/bin/python benchmarks/padding_conformance.py
+	$(NEWEST)/bin/python benchmarks/padding_conformance.py --jobs 2 --write-measured
 
 build: dist/.built ## wheel and sdist into dist/
 

@@ -69,19 +69,17 @@ def run_isolated(
     """
     waiting = iter(items)
     busy: list[_Worker] = []
-    for _, item in zip(range(jobs), waiting):
+    for _, item in zip(range(jobs), waiting, strict=False):
         busy.append(_Worker(function))
         busy[-1].give(item, timeout_s)
     while busy:
         for worker, result in list(_answered(busy)):
             yield worker.item, result
             busy.remove(worker)
-            if isinstance(result, Died):
-                worker.stop()
-                worker = _Worker(function)
             following = next(waiting, None)
-            if following is None:
+            if following is None or isinstance(result, Died):
                 worker.stop()
-            else:
-                worker.give(following, timeout_s)
-                busy.append(worker)
+            if following is not None:
+                heir = _Worker(function) if isinstance(result, Died) else worker
+                heir.give(following, timeout_s)
+                busy.append(heir)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 from tiny_configs import EOS_TOKEN_ID, FIRST_TOKEN_ID, LAST_TOKEN_ID, PAD_TOKEN_ID
@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 Side = Literal["right", "left"]
+T = TypeVar("T")
 ROW_LENGTHS = (5, 9, 12)
 DECODER_LENGTH = 4
 DECODER_ROW_LENGTHS = (3, 5, 7)
@@ -27,7 +28,7 @@ _NOT_PER_ROW = re.compile(r".*(past|cache|loss|attentions|rope_deltas|_mems).*|m
 
 
 class Batch(NamedTuple):
-    """Rows of different lengths in one tensor: `ids` and `mask` are `[batch, length]`, `starts` where each row begins."""
+    """Rows of different lengths in one tensor: `ids`, `mask` (both `[batch, length]`) and where each row begins."""
 
     ids: Tensor
     mask: Tensor
@@ -79,7 +80,7 @@ def positions(mask: Tensor) -> Tensor:
 
 
 def decoder_ids(batch_size: int, first_row: int = 0) -> Tensor:
-    """Draw decoder tokens that depend on the row's number only, so that a row alone gets the same ones as in a batch."""
+    """Draw decoder tokens by the row's number, so that a row alone gets the same ones as in a batch."""
     rows = random_rows((DECODER_LENGTH,) * (first_row + batch_size), seed=1)
     return torch.stack(rows[first_row:])
 
@@ -126,6 +127,19 @@ def run(model: PreTrainedModel, ids: Tensor, first_row: int = 0, *, decoder: boo
     return flat_fields(model(input_ids=ids, **kwargs))
 
 
+def attempt(function: Callable[..., T], *args: Any, **kwargs: Any) -> T | Exception:
+    """Call a function, and give what it raised in place of its result: a model may fail in any way."""
+    try:
+        return function(*args, **kwargs)
+    except Exception as error:  # noqa: BLE001 - that a class raises is a finding, whatever it raises
+        return error
+
+
+def runs_in_double(model: PreTrainedModel, row: Tensor, forms: list[CallForm]) -> bool:
+    """Turn the model to float64, where rounding stays far below the tolerance; False where it does not run in it."""
+    return attempt(lambda: call_forms(model.double(), row)) == forms
+
+
 def call_forms(model: PreTrainedModel, row: Tensor) -> list[CallForm]:
     """Find how the class can be called on ids; an encoder-decoder counts with and without decoder tokens.
 
@@ -144,12 +158,10 @@ def call_forms(model: PreTrainedModel, row: Tensor) -> list[CallForm]:
     first_error: Exception | None = None
     for decoder in (False, True) if may_decode else (False,):
         for options in _call_options(model):
-            try:
-                found = run(model, row[None], decoder=decoder, **options)
-            except Exception as error:
-                first_error = first_error or error
-                continue
-            if found and not any(value.isnan().any() for value in found.values()):
+            found = attempt(run, model, row[None], decoder=decoder, **options)
+            if isinstance(found, Exception):
+                first_error = first_error or found
+            elif found and not any(value.isnan().any() for value in found.values()):
                 forms.append(CallForm("with decoder ids" if decoder else "ids", decoder, options))
                 break
     if not forms:
@@ -205,9 +217,7 @@ def field_errors(batch: Batch, output: Fields, alone: list[Fields], rows: list[T
             reference = alone[index].get(name)
             if reference is None:
                 continue
-            part = _real_part(
-                _row(tensor, index, batch_size, length), reference, length, batch.starts[index], len(row)
-            )
+            part = _real_part(_row(tensor, index, batch_size, length), reference, length, batch.starts[index], len(row))
             if part is not None:
                 errors[name] = max(errors.get(name, 0.0), _relative_error(part, reference))
     return errors

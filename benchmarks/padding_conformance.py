@@ -11,7 +11,7 @@ alone by plain transformers in the same process. Target: no class is silently wr
 from __future__ import annotations
 
 import argparse
-import datetime
+import datetime as dt
 import os
 import sys
 import warnings
@@ -23,11 +23,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import transformers
 from isolation import Died, run_isolated
-from padding_decision import MEASURED_PATH, write_measured
+from padding_decision import MEASURED_PATH, newest_measured, write_measured
 from padding_guarded import Conformance, conform
 from padding_measure import Measurement, measure
-from padding_page import page_path, write_page
-from padding_rows import Row, rows_of, summary_lines, write_csv
+from padding_page import PAGE, write_page
+from padding_rows import Row, csv_path, rows_of, summary_lines, write_csv
 from tiny_models import Triple, candidate_triples
 
 TIME_LIMIT_S = 180
@@ -43,14 +43,10 @@ def _quiet_conform(triple: Triple) -> Conformance:
     return conform(triple)
 
 
-def _died(triple: Triple, died: Died) -> Measurement:
-    return {"triple": triple, "left_out": died.reason}
-
-
 def measured(triples: list[Triple], jobs: int) -> list[Measurement]:
     """Measure plain transformers on every triple, in the triples' order."""
     found = {
-        triple: _died(triple, result) if isinstance(result, Died) else result
+        triple: Measurement(triple=triple, left_out=result.reason) if isinstance(result, Died) else result
         for triple, result in _with_progress(run_isolated(_quiet_measure, triples, jobs, TIME_LIMIT_S), len(triples))
     }
     return [found[triple] for triple in triples]
@@ -59,7 +55,9 @@ def measured(triples: list[Triple], jobs: int) -> list[Measurement]:
 def conformances(triples: list[Triple], jobs: int) -> list[Conformance]:
     """Run every triple plain and guarded, in the triples' order."""
     found = {
-        triple: Conformance(_died(triple, result), {}, True) if isinstance(result, Died) else result
+        triple: Conformance(triple, result.reason, {}, unpadded_is_identical=True)
+        if isinstance(result, Died)
+        else result
         for triple, result in _with_progress(run_isolated(_quiet_conform, triples, jobs, TIME_LIMIT_S), len(triples))
     }
     return [found[triple] for triple in triples]
@@ -86,7 +84,7 @@ def main() -> int:
     arguments = _arguments()
     chosen = set(arguments.types.split(",")) if arguments.types else None
     triples = [triple for triple in candidate_triples() if chosen is None or triple.model_type in chosen]
-    today = datetime.datetime.now(tz=datetime.timezone.utc).date().isoformat()
+    today = dt.datetime.now(tz=dt.timezone.utc).date().isoformat()
     if arguments.write_measured:
         if chosen:
             print("--write-measured needs every type", file=sys.stderr)
@@ -97,8 +95,10 @@ def main() -> int:
     print("\n".join(summary_lines(found, rows)))
     if not chosen:
         write_csv(rows, transformers.__version__)
-        write_page(found, rows, today)
-        print(f"wrote {page_path()}")
+        print(f"wrote {csv_path(transformers.__version__)}")
+        if transformers.__version__ == newest_measured():
+            write_page(found, rows, today)
+            print(f"wrote {PAGE}")
     return int(any(row.guarded == "silently wrong" for row in rows))
 
 

@@ -1,4 +1,4 @@
-"""From measurements to `safetransformers/padding/measured.json`: the cheapest strategy that is right, for every class."""
+"""From measurements to `safetransformers/padding/measured.json`: the cheapest right strategy for every class."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from padding_measure import Measurement, Outcome, is_right
 MEASURED_PATH = Path(__file__).parent.parent / "safetransformers" / "padding" / "measured.json"
 
 _HIDDEN_STATES = re.compile(r".*hidden_states\[\d+\]")
-# Their attention returns zeros where its CUDA kernel is missing, so nothing measured on a CPU says anything about them.
-_NEEDS_A_KERNEL = "mra"
-_LEFT_STRATEGIES = ("mask", "positions", "roll")
+NEEDS_A_KERNEL = "mra"
+# Position ids before the mask alone: where both are right on a short row, on a long one the positions may still count
+# (scaled rotary embeddings, attention temperature). Rolling moves rows, so it comes last.
+_LEFT_STRATEGIES = ("positions", "mask", "roll")
 
 Table = dict[str, str]
 """`"right left"` strategies by class name."""
@@ -53,8 +54,8 @@ def _decoder_is_right(measurements: list[Measurement]) -> bool:
 
 
 def _left(measurements: list[Measurement]) -> str:
-    if measurements[0]["takes_mask"] and _decoder_is_right(measurements):
-        for strategy in _LEFT_STRATEGIES:
+    if _decoder_is_right(measurements):
+        for strategy in _LEFT_STRATEGIES if measurements[0]["takes_mask"] else ("roll",):
             if case_is_right(measurements, f"left/{strategy}"):
                 return strategy
     return "exact"
@@ -72,6 +73,9 @@ def by_class(measurements: Iterable[Measurement]) -> dict[str, list[Measurement]
 def decide(measurements: Iterable[Measurement]) -> Table:
     """Choose for each class, on each side, the cheapest strategy that is right in all outputs.
 
+    MRA's attention returns zeros where its CUDA kernel is missing, so nothing measured on a CPU says anything about
+    it: its classes get `exact`, which is right whatever they do.
+
     Returns:
         Strategies by class name. On the right `mask` or `exact`; on the left `mask`, `positions` (mask and position
         ids), `roll` or `exact`. A class whose forward takes no mask has `mask` where its padded rows are right as
@@ -79,7 +83,7 @@ def decide(measurements: Iterable[Measurement]) -> Table:
     """
     table = {}
     for name, found in by_class(measurements).items():
-        is_measurable = all(measurement["triple"].model_type != _NEEDS_A_KERNEL for measurement in found)
+        is_measurable = all(measurement["triple"].model_type != NEEDS_A_KERNEL for measurement in found)
         table[name] = f"{_right(found)} {_left(found)}" if is_measurable else "exact exact"
     return table
 
@@ -112,16 +116,26 @@ def write_measured(measurements: list[Measurement], version: str, date: str, pat
         for name, table in sorted(versions.items(), key=lambda item: _version_key(item[0]))
         if name != newest
     }
-    meta = stored.get("meta", {})
-    wrong = sorted({*meta.get("wrong_hidden_states", []), *wrong_hidden_states(measurements)})
-    meta = {
-        "dates": meta.get("dates", {}) | {version: date},
-        "tolerance": TOLERANCE,
-        "values": "right-padded left-padded; mask, positions (mask and position ids), roll, exact",
-        "wrong_hidden_states": wrong,
+    before = stored.get("meta", {})
+    wrong = before.get("wrong_hidden_states", {}) | {version: wrong_hidden_states(measurements)}
+    data = {
+        "meta": {
+            "dates": before.get("dates", {}) | {version: date},
+            "tolerance": TOLERANCE,
+            "values": "right-padded left-padded; mask, positions (mask and position ids), roll, exact",
+            "wrong_hidden_states": wrong,
+        },
+        "older": older,
+        "absent": {name: sorted(classes.keys() - table.keys()) for name, table in versions.items()},
+        "classes": dict(sorted(classes.items())),
     }
-    absent = {name: sorted(classes.keys() - table.keys()) for name, table in versions.items()}
-    path.write_text(_dumped({"meta": meta, "classes": classes, "older": older, "absent": absent}), encoding="utf-8")
+    path.write_text(json.dumps(data, indent=0) + "\n", encoding="utf-8")
+
+
+def newest_measured(path: Path = MEASURED_PATH) -> str:
+    """Give the newest version in the data file: the documentation shows that one's run."""
+    stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return max(map(str, stored["meta"]["dates"]), key=_version_key)
 
 
 def _tables(stored: dict[str, Any]) -> dict[str, Table]:
@@ -136,11 +150,3 @@ def _tables(stored: dict[str, Any]) -> dict[str, Table]:
 
 def _version_key(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", version))
-
-
-def _dumped(data: dict[str, Any]) -> str:
-    """Write one class a line, so that a change of one shows as one line."""
-    lines = json.dumps(data["classes"], indent=0, sort_keys=True)
-    rest = {name: json.dumps(value, sort_keys=True) for name, value in data.items() if name != "classes"}
-    parts = [f'"{name}": {value}' for name, value in rest.items()]
-    return "{\n" + ",\n".join([*parts, f'"classes": {lines}']) + "\n}\n"

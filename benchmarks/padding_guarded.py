@@ -14,17 +14,17 @@ from padding_cases import (
     CallForm,
     Fields,
     Side,
-    call_forms,
+    attempt,
     field_errors,
     pad_rows,
     random_rows,
     run,
+    runs_in_double,
 )
 from padding_decision import without_hidden_states
-from padding_measure import Measurement, Outcome, is_right, measure, using_pad_token_id
+from padding_measure import SIDES, Outcome, is_right, message, using_pad_token_id
 from tiny_configs import EOS_TOKEN_ID, PAD_TOKEN_ID
-from tiny_models import Triple, tiny_model
-from torch import Tensor
+from tiny_models import Triple, usable_model, why_not
 from transformers import PreTrainedModel
 
 import safetransformers
@@ -39,8 +39,9 @@ STATUSES = (RIGHT, WRONG_INSIDE, SAID_SO, REFUSED, CRASHED, SILENTLY_WRONG)
 
 
 class Guarded(TypedDict):
-    """What happened to one padded call under the guard, and to the same call under `padding="exact"` and `strict()`."""
+    """What one padded call without a mask gave: plain, guarded, with `padding="exact"` and under `strict()`."""
 
+    plain: Outcome
     status: str
     warned: bool
     outcome: Outcome
@@ -49,10 +50,11 @@ class Guarded(TypedDict):
 
 
 class Conformance(NamedTuple):
-    """One triple, measured plain and guarded; `guarded` is empty where the triple is left out."""
+    """One triple and its padded calls; where it is left out, the reason and nothing else."""
 
-    plain: Measurement
-    guarded: dict[str, Guarded]
+    triple: Triple
+    left_out: str
+    calls: dict[str, Guarded]
     unpadded_is_identical: bool
 
 
@@ -76,11 +78,9 @@ def _guarded(model: PreTrainedModel) -> Iterator[list[warnings.WarningMessage]]:
             safetransformers.unguard(model)
 
 
-def _attempt(case: _Case) -> tuple[Outcome, Exception | None]:
-    try:
-        return case.errors(case.call()), None
-    except Exception as error:
-        return f"{type(error).__name__}: {str(error).strip().splitlines()[0][:160]}", error
+def _outcome(case: _Case) -> tuple[Outcome, Exception | None]:
+    output = attempt(case.call)
+    return (message(output), output) if isinstance(output, Exception) else (case.errors(output), None)
 
 
 def _status(outcome: Outcome, error: Exception | None, warned: bool) -> str:
@@ -97,16 +97,18 @@ def _status(outcome: Outcome, error: Exception | None, warned: bool) -> str:
 
 def _strict_raises(model: PreTrainedModel, case: _Case) -> bool:
     with _guarded(model), safetransformers.strict():
-        return isinstance(_attempt(case)[1], PaddingError)
+        return isinstance(_outcome(case)[1], PaddingError)
 
 
 def _run_case(model: PreTrainedModel, case: _Case) -> Guarded:
+    plain = _outcome(case)[0]
     with _guarded(model) as caught:
-        outcome, error = _attempt(case)
+        outcome, error = _outcome(case)
     warned = any(issubclass(message.category, NotInvariantWarning) for message in caught)
     with _guarded(model), safetransformers.policy(padding="exact"):
-        exact = _attempt(case)[0]
+        exact = _outcome(case)[0]
     return {
+        "plain": plain,
         "status": _status(outcome, error, warned),
         "warned": warned,
         "outcome": outcome,
@@ -144,8 +146,8 @@ def _padded_decoder_case(model: PreTrainedModel, form: CallForm) -> _Case:
 def _cases(model: PreTrainedModel, forms: list[CallForm]) -> Iterator[tuple[str, _Case]]:
     for form in forms:
         prefix = f"{form.name}: " if len(forms) > 1 else ""
-        for side in ("right", "left"):
-            yield f"{prefix}{side}", _padded_case(model, form, side)  # type: ignore[arg-type]  # the two sides
+        for side in SIDES:
+            yield f"{prefix}{side}", _padded_case(model, form, side)
         if form.decoder:
             yield f"{prefix}padded decoder", _padded_decoder_case(model, form)
 
@@ -168,36 +170,31 @@ def _unpadded_is_identical(model: PreTrainedModel, form: CallForm) -> bool:
     return plain.keys() == guarded.keys() and all(torch.equal(plain[name], guarded[name]) for name in plain)
 
 
-def _in_double(model: PreTrainedModel, forms: list[CallForm], row: Tensor) -> bool:
-    try:
-        return call_forms(model.double(), row) == forms
-    except Exception:
-        return False
-
-
 def _better(single: Guarded, double: Guarded) -> Guarded:
     """Take the run whose rounding hides nothing: float64 counts where float32 is not right only for its rounding."""
     kept = min(single, double, key=lambda guarded: STATUSES.index(guarded["status"]))
-    exact = next((g["exact"] for g in (single, double) if is_right(g["exact"])), single["exact"])
-    return {**kept, "exact": exact, "strict_raises": single["strict_raises"]}
+    exact, plain = (
+        next((outcome for outcome in pair if is_right(outcome)), pair[0])
+        for pair in ((single["exact"], double["exact"]), (single["plain"], double["plain"]))
+    )
+    return {**kept, "plain": plain, "exact": exact, "strict_raises": single["strict_raises"]}
 
 
 def conform(triple: Triple) -> Conformance:
-    """Measure one triple plain and guarded, in one process."""
-    plain = measure(triple)
-    if "left_out" in plain:
-        return Conformance(plain, {}, True)
-    row = random_rows()[0]
-    model = tiny_model(triple)
-    forms = call_forms(model, row)
-    guarded = _all_cases(triple, model, forms)
+    """Run one triple plain and guarded, in one process."""
+    torch.set_num_threads(1)
+    usable = attempt(usable_model, triple)
+    if isinstance(usable, Exception):
+        return Conformance(triple, why_not(triple, usable), {}, unpadded_is_identical=True)
+    model, forms = usable
     identical = _unpadded_is_identical(model, forms[0])
-    needs_exact = [g for g in guarded.values() if g["status"] != RIGHT and not is_right(g["exact"])]
-    wrong = [g for g in guarded.values() if g["status"] in (SILENTLY_WRONG, CRASHED)]
-    if (wrong or needs_exact) and _in_double(model, forms, row):
+    calls = _all_cases(triple, model, forms)
+    if not all(_is_clear(call) for call in calls.values()) and runs_in_double(model, random_rows()[0], forms):
         double = _all_cases(triple, model, forms)
-        guarded = {name: _better(guarded[name], double[name]) for name in guarded}
-    return Conformance(plain, guarded, identical)
+        calls = {name: _better(calls[name], double[name]) for name in calls}
+    return Conformance(triple, "", calls, identical)
 
 
-__all__ = ["CRASHED", "REFUSED", "RIGHT", "SAID_SO", "SILENTLY_WRONG", "STATUSES", "WRONG_INSIDE", "Conformance", "Guarded", "conform"]
+def _is_clear(call: Guarded) -> bool:
+    """Tell whether nothing is to be gained from a second run in float64."""
+    return call["status"] in (RIGHT, SAID_SO, WRONG_INSIDE) and is_right(call["exact"])

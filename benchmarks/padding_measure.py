@@ -6,7 +6,7 @@ import contextlib
 import inspect
 import sys
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import Any, Literal, TypedDict
 
 import torch
 from padding_cases import (
@@ -17,17 +17,18 @@ from padding_cases import (
     CallForm,
     Fields,
     Side,
-    call_forms,
+    attempt,
     field_errors,
     pad_rows,
     positions,
     random_rows,
     rolled,
     run,
+    runs_in_double,
     takes,
 )
 from tiny_configs import EOS_TOKEN_ID
-from tiny_models import Triple, tiny_model, usable_forms, why_not
+from tiny_models import Triple, usable_model, why_not
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -58,17 +59,10 @@ def is_right(outcome: Outcome, tolerance: float = TOLERANCE) -> bool:
     return isinstance(outcome, dict) and bool(outcome) and all(error <= tolerance for error in outcome.values())
 
 
-def _message(error: Exception) -> str:
+def message(error: Exception) -> str:
+    """Give an exception's type and first line."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:160] if lines else ''}"
-
-
-def _more_precise(model: PreTrainedModel, row: Tensor, forms: list[CallForm]) -> bool:
-    """Turn the model to float64, where rounding stays far below the tolerance; False where it does not run in it."""
-    try:
-        return call_forms(model.double(), row) == forms
-    except Exception:
-        return False
 
 
 def _case_arguments(model: PreTrainedModel, batch: Batch, strategy: Strategy) -> tuple[Batch, dict[str, Any]] | None:
@@ -90,13 +84,15 @@ def _case_arguments(model: PreTrainedModel, batch: Batch, strategy: Strategy) ->
 
 
 def _outcome(
-    model: PreTrainedModel, form: CallForm, batch: Batch, arguments: dict[str, Any], alone: list[Fields], rows: list[Tensor]
+    model: PreTrainedModel,
+    form: CallForm,
+    batch: Batch,
+    arguments: dict[str, Any],
+    alone: list[Fields],
+    rows: list[Tensor],
 ) -> Outcome:
-    try:
-        output = run(model, batch.ids, decoder=form.decoder, **(form.options | arguments))
-    except Exception as error:
-        return _message(error)
-    return field_errors(batch, output, alone, rows)
+    output = attempt(run, model, batch.ids, decoder=form.decoder, **(form.options | arguments))
+    return message(output) if isinstance(output, Exception) else field_errors(batch, output, alone, rows)
 
 
 def _alone(model: PreTrainedModel, form: CallForm, rows: list[Tensor]) -> list[Fields]:
@@ -125,10 +121,9 @@ def _padded_decoder_outcome(model: PreTrainedModel, form: CallForm) -> dict[str,
     arguments = {"decoder_input_ids": padded.ids}
     if takes(model, "decoder_attention_mask"):
         arguments["decoder_attention_mask"] = padded.mask
-    try:
-        output = run(model, torch.stack(rows), **(form.options | arguments))
-    except Exception as error:
-        return {"padded decoder": _message(error)}
+    output = attempt(run, model, torch.stack(rows), **(form.options | arguments))
+    if isinstance(output, Exception):
+        return {"padded decoder": message(output)}
     return {"padded decoder": field_errors(padded, output, alone, targets)}
 
 
@@ -149,6 +144,7 @@ def _padded_outcomes(model: PreTrainedModel, form: CallForm) -> dict[str, Outcom
 
 @contextlib.contextmanager
 def using_pad_token_id(model: PreTrainedModel, pad_token_id: int) -> Iterator[None]:
+    """Give the model another pad token for a while, as users do who set the eos token for it."""
     configs = (model.config, model.config.get_text_config())
     before = [config.pad_token_id for config in configs]
     for config in configs:
@@ -185,10 +181,9 @@ def _mask_is_noop(model: PreTrainedModel, form: CallForm) -> bool:
     batch = pad_rows(random_rows((ROW_LENGTHS[1],) * 3), "right")
     mask = batch.mask.clone()
     mask[:, -3:] = 0
-    try:
-        plain = run(model, batch.ids, decoder=form.decoder, **form.options)
-        masked = run(model, batch.ids, decoder=form.decoder, **form.options, attention_mask=mask)
-    except Exception:
+    plain = run(model, batch.ids, decoder=form.decoder, **form.options)
+    masked = attempt(run, model, batch.ids, decoder=form.decoder, **form.options, attention_mask=mask)
+    if isinstance(masked, Exception):
         return False
     return plain.keys() == masked.keys() and all(torch.equal(plain[name], masked[name]) for name in plain)
 
@@ -224,15 +219,13 @@ def measure(triple: Triple) -> Measurement:
         The outcome of each case by its name, `side/strategy`, with the call form in front where there are two.
     """
     torch.set_num_threads(1)
-    row = random_rows()[0]
-    try:
-        model = tiny_model(triple)
-        forms = usable_forms(model, row)
-    except Exception as error:
-        return {"triple": triple, "left_out": why_not(triple, error)}
+    usable = attempt(usable_model, triple)
+    if isinstance(usable, Exception):
+        return {"triple": triple, "left_out": why_not(triple, usable)}
+    model, forms = usable
     cases = _outcomes(triple, model, forms)
     noop = _mask_is_noop(model, forms[0])
-    if not all(map(is_right, cases.values())) and _more_precise(model, row, forms):
+    if not all(map(is_right, cases.values())) and runs_in_double(model, random_rows()[0], forms):
         cases = {name: _better(cases[name], outcome) for name, outcome in _outcomes(triple, model, forms).items()}
     return {
         "triple": triple,
@@ -244,6 +237,3 @@ def measure(triple: Triple) -> Measurement:
         "options": forms[0].options,
         "cases": cases,
     }
-
-
-__all__ = ["Measurement", "Outcome", "is_right", "measure"]

@@ -10,8 +10,9 @@ from pathlib import Path
 import torch
 import transformers
 from padding_cases import DECODER_ROW_LENGTHS, ROW_LENGTHS, TOLERANCE
-from padding_guarded import RIGHT, SAID_SO, SILENTLY_WRONG, Conformance
-from padding_rows import CASES, STATUSES, Row, by_triple, csv_path
+from padding_decision import NEEDS_A_KERNEL
+from padding_guarded import RIGHT, SAID_SO, SILENTLY_WRONG, STATUSES, Conformance
+from padding_rows import CASES, Row, by_triple, csv_path
 
 import safetransformers
 
@@ -23,15 +24,12 @@ _TITLES = {
 }
 
 
-def page_path() -> Path:
-    """Say where the page is: the newest supported transformers has the plain name."""
-    suffix = "" if transformers.__version__.startswith("5.") else f"-{transformers.__version__}"
-    return Path(__file__).parent.parent / "docs" / f"padding-conformance{suffix}.md"
+PAGE = Path(__file__).parent.parent / "docs" / "padding-conformance.md"
 
 
 def write_page(found: list[Conformance], rows: list[Row], date: str) -> None:
     """Write the page from a whole run."""
-    measured = [conformance for conformance in found if conformance.guarded]
+    measured = [conformance for conformance in found if conformance.calls]
     parts = (
         _introduction(measured, date),
         _summary(measured, rows),
@@ -40,23 +38,24 @@ def write_page(found: list[Conformance], rows: list[Row], date: str) -> None:
         _wrong(rows),
         _left_out(found),
     )
-    page_path().write_text("\n".join(line for part in parts for line in part) + "\n", encoding="utf-8")
+    PAGE.write_text("\n".join(line for part in parts for line in part) + "\n", encoding="utf-8")
 
 
 def _introduction(measured: list[Conformance], date: str) -> Iterator[str]:
-    types = {conformance.plain["triple"].model_type for conformance in measured}
+    types = {conformance.triple.model_type for conformance in measured}
     lengths = ", ".join(map(str, ROW_LENGTHS))
     yield "# Padding conformance"
     yield ""
     yield "Made by `python benchmarks/padding_conformance.py`; do not edit."
     yield ""
     yield (
-        f"Each of {len(measured)} (Auto class, model type, class) triples of {len(types)} text model types is built small "
-        f"and random. Rows of {lengths} tokens are run padded, with `model(input_ids=ids)` and no mask, and every output "
-        "on the real tokens is compared with the same row run alone by plain transformers in the same process. A triple is "
-        f"right where the largest difference is at most {TOLERANCE:g} of the largest value, in every output field and in "
-        "every way to call it: with and without decoder ids for an encoder-decoder, intermediate hidden states included "
-        f"where the class returns them. Decoder rows in the last line have {', '.join(map(str, DECODER_ROW_LENGTHS))} tokens."
+        f"Each of {len(measured)} (Auto class, model type, class) triples of {len(types)} text model types is built "
+        f"small and random. Rows of {lengths} tokens are run padded, by `model(input_ids=ids)` with no mask. Every "
+        "output on the real tokens is compared with that of the same row run alone by plain transformers in the "
+        "same process. A triple is right where the largest difference is at most "
+        f"{TOLERANCE:g} of the largest value, in every output field and in every way to call it: with and without "
+        "decoder ids for an encoder-decoder, intermediate hidden states included where the class returns them. "
+        f"Padded decoder rows have {', '.join(map(str, DECODER_ROW_LENGTHS))} tokens."
     )
     yield ""
     processor = platform.processor() or platform.machine()
@@ -77,11 +76,13 @@ def _summary(measured: list[Conformance], rows: list[Row]) -> Iterator[str]:
         cells = [_TITLES[case], plain.total(), plain[RIGHT], *(guarded[status] for status in STATUSES)]
         yield "| " + " | ".join(map(str, cells)) + " |"
     identical = sum(conformance.unpadded_is_identical for conformance in measured)
-    yield f"| no padding, a pad id inside a row: bit-identical | {len(measured)} | | {identical} |" + " |" * len(STATUSES[1:])
+    blank = " |" * (len(STATUSES) - 1)
+    yield f"| no padding, a pad id inside a row: bit-identical | {len(measured)} | | {identical} |{blank}"
     yield ""
     yield (
         "*Said so*: no mask makes the class right, and one `NotInvariantWarning` says so. *Refused*: a `PaddingError`. "
-        "*Silently wrong* is what must not happen. The plain column of the last case has the right masks passed."
+        "*Silently wrong* is what must not happen. *Right but for hidden_states*: all that a default call returns is "
+        "right; the intermediate states of `output_hidden_states=True` are not."
     )
     yield ""
 
@@ -93,9 +94,12 @@ def _exact(rows: list[Row]) -> Iterator[str]:
     raised = sum(row.strict_raises for row in rows)
     yield f'- `padding="exact"`: {right} of {len(rows)} padded calls are right.'
     yield f"- `strict()`: {raised} of {len(rows)} padded calls raise `PaddingError`."
+    failures: dict[str, set[str]] = defaultdict(set)
     for row in rows:
         if row.exact != RIGHT:
-            yield f"- not right with exact: `{row.cls_name}`, {_call(row)}: {row.exact}"
+            failures[row.exact.replace(row.cls_name, "the class")].add(f"`{row.cls_name}`")
+    for reason, names in sorted(failures.items()):
+        yield f"- not right with exact: {', '.join(sorted(names))}: {reason}"
     yield ""
 
 
@@ -114,8 +118,10 @@ def _not_invariant(rows: list[Row]) -> Iterator[str]:
             sides[row.model_type].add(row.case)
     for model_type in sorted(classes):
         names = ", ".join(f"`{name}`" for name in sorted(classes[model_type]))
-        yield f"- **{model_type}** ({', '.join(sorted(sides[model_type]))}): {names}"
-    warned = sorted({row.cls_name for row in rows if row.warned and row.guarded == RIGHT} - set().union(*classes.values()))
+        remark = "; not measurable without its CUDA kernel" if model_type == NEEDS_A_KERNEL else ""
+        yield f"- **{model_type}** ({', '.join(sorted(sides[model_type]))}{remark}): {names}"
+    right_and_warned = {row.cls_name for row in rows if row.warned and row.guarded == RIGHT}
+    warned = sorted(right_and_warned.difference(*classes.values()))
     if warned:
         yield ""
         yield f"Warned about, though right here: {', '.join(f'`{name}`' for name in warned)}."
@@ -134,12 +140,12 @@ def _wrong(rows: list[Row]) -> Iterator[str]:
 
 
 def _left_out(found: list[Conformance]) -> Iterator[str]:
-    covered = {conformance.plain["triple"].model_type for conformance in found if conformance.guarded}
+    covered = {conformance.triple.model_type for conformance in found if conformance.calls}
     reasons: dict[str, str] = {}
     classes: list[str] = []
     for conformance in found:
-        triple, reason = conformance.plain["triple"], conformance.plain.get("left_out")
-        if reason is None:
+        triple, reason = conformance.triple, conformance.left_out
+        if not reason:
             continue
         if triple.model_type not in covered:
             reasons.setdefault(triple.model_type, reason)
@@ -155,6 +161,3 @@ def _left_out(found: list[Conformance]) -> Iterator[str]:
         yield from classes
     yield ""
     yield f"All rows: `benchmarks/results/{csv_path(transformers.__version__).name}`."
-
-
-__all__ = ["page_path", "write_page"]

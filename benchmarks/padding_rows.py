@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from padding_cases import TOLERANCE
+from padding_decision import without_hidden_states
 from padding_guarded import CRASHED, RIGHT, SILENTLY_WRONG, STATUSES, WRONG_INSIDE, Conformance, Guarded
-from padding_measure import Measurement, Outcome, is_right
+from padding_measure import Outcome, is_right
 
 RESULTS = Path(__file__).parent / "results"
 CASES = ("right", "left", "pad is eos", "padded decoder")
@@ -44,16 +45,11 @@ def largest_error(outcome: Outcome) -> tuple[str, str]:
     return f"{outcome[field]:.1e}", field if outcome[field] > TOLERANCE else ""
 
 
-def _plain_outcome(plain: Measurement, form: str, case: str) -> Outcome:
-    """Find what the same call gave without a mask in plain transformers."""
-    name = {"pad is eos": "pad is eos/none", "padded decoder": "padded decoder"}.get(case, f"{case}/none")
-    cases = plain["cases"]
-    return cases.get(f"{form}: {name}" if form else name, cases.get(name, "not run"))
-
-
 def _status(outcome: Outcome) -> str:
     if is_right(outcome):
         return RIGHT
+    if is_right(without_hidden_states(outcome)):
+        return WRONG_INSIDE
     return CRASHED if isinstance(outcome, str) else SILENTLY_WRONG
 
 
@@ -66,13 +62,12 @@ def _exact_status(guarded: Guarded) -> str:
 
 def rows_of(conformance: Conformance) -> Iterable[Row]:
     """Give the rows of one triple."""
-    plain = conformance.plain
-    for name, guarded in conformance.guarded.items():
+    for name, guarded in conformance.calls.items():
         form, _, case = name.rpartition(": ")
-        outcome = _plain_outcome(plain, form, case)
+        outcome = guarded["plain"]
         error, field = largest_error(guarded["outcome"])
         yield Row(
-            *plain["triple"],
+            *conformance.triple,
             form=form,
             case=case,
             plain=_status(outcome),
@@ -98,8 +93,8 @@ def by_triple(rows: Iterable[Row], case: str, column: str) -> Counter[str]:
 
 def summary_lines(found: list[Conformance], rows: list[Row]) -> list[str]:
     """Say in a few lines how plain transformers and the guard did."""
-    measured = [conformance for conformance in found if conformance.guarded]
-    types = {conformance.plain["triple"].model_type for conformance in measured}
+    measured = [conformance for conformance in found if conformance.calls]
+    types = {conformance.triple.model_type for conformance in measured}
     lines = [f"{len(measured)} triples of {len(types)} model types"]
     for case in CASES:
         plain, guarded = by_triple(rows, case, "plain"), by_triple(rows, case, "guarded")
@@ -109,10 +104,10 @@ def summary_lines(found: list[Conformance], rows: list[Row]) -> list[str]:
     lines.append(f"no padding: {identical} of {len(measured)} bit-identical")
     lines.append(f"padding='exact' not right: {sum(row.exact != RIGHT for row in rows)} of {len(rows)} calls")
     lines.append(f"strict() did not raise: {sum(not row.strict_raises for row in rows)} of {len(rows)} calls")
-    for row in rows:
-        if row.guarded in (SILENTLY_WRONG, CRASHED, WRONG_INSIDE):
-            lines.append(f"{row.guarded}: {row.cls_name} {row.form} {row.case}: {row.guarded_error} {row.wrong_field}")
-    return lines
+    wrong = [row for row in rows if row.guarded in (SILENTLY_WRONG, CRASHED, WRONG_INSIDE)]
+    return lines + [
+        f"{row.guarded}: {row.cls_name} {row.form} {row.case}: {row.guarded_error} {row.wrong_field}" for row in wrong
+    ]
 
 
 def csv_path(version: str) -> Path:
@@ -127,6 +122,3 @@ def write_csv(rows: Iterable[Row], version: str) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(Row._fields)
         writer.writerows(rows)
-
-
-__all__ = ["CASES", "STATUSES", "Row", "by_triple", "csv_path", "rows_of", "summary_lines", "write_csv"]

@@ -1,7 +1,7 @@
 """Shrink the default configuration of any transformers model type to one that builds in milliseconds.
 
-The library's default configurations describe models of up to 10^11 parameters. One table of rules by attribute name turns
-them into a few thousand, without a list of model types; what the rules cannot know stands in `OVERRIDES`.
+The library's default configurations describe models of up to 10^11 parameters. One table of rules by attribute name
+turns them into a few thousand, without a list of model types; what the rules cannot know stands in `OVERRIDES`.
 """
 
 from __future__ import annotations
@@ -45,19 +45,20 @@ _RULES: tuple[tuple[str, _Rule], ...] = (
     (r"chunk_size_feed_forward|decoder_layer_offset", lambda value: value),
     (r"type_vocab_size|.*additional_vocab_size|task_type_vocab_size", lambda value: value),
     (r".*vocab_size.*|hash_group_vocab|.*group_vocab|n_vocab|vocab_offset|ngram_vocab_size_base", VOCAB_SIZE),
-    (r"(num_|n_)?(kv_heads|key_value_heads)|kv_n_heads|.*num_key_value_heads", lambda value: NUM_HEADS if value > 1 else 1),
-    (r".*(attention_heads|num_heads|n_heads?|attn_heads|mamba_heads|_num_heads)|linear_num_\w+_heads", _at_most(NUM_HEADS)),
+    (r".*(num|n)_(kv|key_value)_heads|kv_n_heads", lambda value: NUM_HEADS if value > 1 else 1),
+    (r".*(attention_heads|num_heads|n_heads?|attn_heads|mamba_heads)|linear_num_\w+_heads", _at_most(NUM_HEADS)),
     (r"(.*_)?(head_dim|dim_head|d_head|d_kv|head_size|kv_channels)|qk_nope_head_dim|v_head_dim", _at_most(HEAD_DIM)),
     (r"qk_rope_head_dim|rotary_dim", 8),
     (r"qk_head_dim", 24),
     (r".*(q|kv|o)_lora_rank", 16),
-    (r"num_hidden_layers|num_layers|n_layers?|.*(encoder|decoder|_hidden)_layers|(l|x|r)_layers|layers|depth|num_blocks", NUM_LAYERS),
+    (r"num_(hidden_)?layers|n_layers?|.*(encoder|decoder|_hidden)_layers|([lxr]_)?layers|depth|num_blocks", NUM_LAYERS),
     (r"(num_|n_)?(routed_)?(local_)?experts|moe_num_experts|n_routed_experts|num_local_experts", _at_most(4)),
     (r".*experts_per_tok(en)?|moe_topk|moe_top_?k|moe_k|num_selected_experts", _at_most(2)),
     (r"n_group|num_expert_group|topk_group", 1),
     (r"zero_expert_num", 2),
     (r".*(sliding_window|window_size|window_len|attention_window|local_attention|attention_chunk_size)", WINDOW),
-    (r".*(max|num|n)_.*positions?(_embeddings)?|n_positions|n_ctx|max_seq_len|model_max_length|max_pos_emb", _at_most(NUM_POSITIONS)),
+    (r".*(max|num|n)_.*positions?(_embeddings)?|n_(positions|ctx)|max_seq_len", _at_most(NUM_POSITIONS)),
+    (r"model_max_length|max_pos_emb", _at_most(NUM_POSITIONS)),
     (r"time_step_rank", 8),
     (r"(ssm_)?state_size|mamba_d_state", _at_most(HEAD_DIM)),
     (r"n_groups|mamba_n_groups", _at_most(2)),
@@ -68,7 +69,12 @@ _RULES: tuple[tuple[str, _Rule], ...] = (
 )
 _COMPILED = tuple((re.compile(pattern), rule) for pattern, rule in _RULES)
 
-_BERT_SIZED_XPATH = {
+
+def _rope(section: list[int]) -> dict[str, Any]:
+    return {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": section}
+
+
+_XPATH_SIZES = {
     "max_xpath_tag_unit_embeddings": 256,
     "max_xpath_subs_unit_embeddings": 1024,
     "tag_pad_id": 216,
@@ -82,13 +88,15 @@ _FACEBOOK_INDICES = {"pad_index": PAD_TOKEN_ID, "bos_index": BOS_TOKEN_ID, "eos_
 OVERRIDES: dict[str, dict[str, Any]] = {
     "bamba": _MAMBA_2_HEADS | {"attn_layer_indices": [1]},
     "chameleon": {"vocabulary_map": {"<image>": 95}},
-    "cohere_compass_text": {
-        "rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]}}
-    },
+    "cohere_compass_text": {"rope_parameters": {"full_attention": _rope([2, 3, 3])}},
     "dbrx": {"attn_config.rope_theta": 10000.0, "attn_config.clip_qkv": 8.0},
     "deepseek_ocr2_text": {"mlp_layer_types": ["dense", "sparse"], "num_experts_per_tok": 2, "n_routed_experts": 4},
     "deepseek_v2": {"num_experts_per_tok": 2, "n_routed_experts": 4},
-    "diffusion_gemma": {"text_config.num_experts": 4, "text_config.top_k_experts": 2, "text_config.moe_intermediate_size": 32},
+    "diffusion_gemma": {
+        "text_config.num_experts": 4,
+        "text_config.top_k_experts": 2,
+        "text_config.moe_intermediate_size": 32,
+    },
     "dots1": {"n_routed_experts": 4, "num_experts_per_tok": 2, "n_shared_experts": 1, "first_k_dense_replace": 1},
     "emu3": {"vocabulary_map": {"<image>": 95}},
     "esm": {"vocab_size": VOCAB_SIZE, "mask_token_id": 95},
@@ -107,7 +115,7 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "lfm2_moe": {"layer_types": ["conv", "full_attention"], "num_dense_layers": 1},
     "lilt": {"hidden_size": 96},
     "mamba2": {"num_heads": NUM_HEADS, "head_dim": 2 * HIDDEN_SIZE // NUM_HEADS},
-    "markuplm": _BERT_SIZED_XPATH,
+    "markuplm": _XPATH_SIZES,
     "mllama_text_model": {"rope_scaling": {"rope_type": "default"}},
     "mimo_v2_flash": {"num_key_value_heads": 2},
     "ministral": {"head_dim": HEAD_DIM},
@@ -155,10 +163,22 @@ OVERRIDES: dict[str, dict[str, Any]] = {
 }
 """Per model type: attribute values that replace what the rules give. A dotted name reaches into a sub-configuration."""
 
-_MROPE_SECTIONS: dict[str, list[int]] = dict.fromkeys(
-    ("qwen2_vl_text", "qwen2_5_vl_text", "qwen2_5_omni_text", "glm4v_text", "glm_ocr_text", "glm_image_text", "hunyuan_vl_text", "qwen3_vl_text", "qwen3_vl_moe_text"), [2, 3, 3]
-) | {"glm4v_moe_text": [1, 1, 2], "Glm4vMoe_text": [1, 1, 2], "ernie4_5_vl_moe_text": [3, 3, 2], "paddleocr_vl_text": [2, 3, 3]}
-"""Sections of multimodal rotary embeddings (their sum is half of the rotated dimensions) that the code assumes unsaid."""
+_MROPE_SECTIONS: dict[str, list[int]] = {
+    "Glm4vMoe_text": [1, 1, 2],
+    "ernie4_5_vl_moe_text": [3, 3, 2],
+    "glm4v_moe_text": [1, 1, 2],
+    "glm4v_text": [2, 3, 3],
+    "glm_image_text": [2, 3, 3],
+    "glm_ocr_text": [2, 3, 3],
+    "hunyuan_vl_text": [2, 3, 3],
+    "paddleocr_vl_text": [2, 3, 3],
+    "qwen2_5_omni_text": [2, 3, 3],
+    "qwen2_5_vl_text": [2, 3, 3],
+    "qwen2_vl_text": [2, 3, 3],
+    "qwen3_vl_moe_text": [2, 3, 3],
+    "qwen3_vl_text": [2, 3, 3],
+}
+"""Sections of multimodal rotary embeddings, which the code takes as given; their sum is half the rotated size."""
 
 _PARTS: dict[str, dict[str, str]] = {
     "encoder-decoder": {"encoder": "bert", "decoder": "bert"},
@@ -280,7 +300,7 @@ def _mrope(config: PretrainedConfig) -> dict[str, Any]:
     if section is None:
         return {}
     name = "rope_parameters" if hasattr(config, "rope_parameters") else "rope_scaling"
-    return {name: {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": section}}
+    return {name: _rope(section)}
 
 
 def _tiny_values(config: PretrainedConfig) -> dict[str, Any]:
@@ -316,4 +336,7 @@ def tiny_config(model_type: str) -> PretrainedConfig:
     config = config_class(**(reserved | values))
     if config.is_encoder_decoder and getattr(config, "decoder_start_token_id", None) is None:
         config.decoder_start_token_id = PAD_TOKEN_ID
+    for part in (config, *vars(config).values()):
+        if isinstance(part, PretrainedConfig) and getattr(part, "pad_token_id", None) is None:
+            part.pad_token_id = PAD_TOKEN_ID
     return config

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 import inspect
-from typing import Any, NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import transformers
-from padding_cases import CallForm, call_forms, is_repeatable, random_rows
+from padding_cases import CallForm, attempt, call_forms, is_repeatable, random_rows
 from tiny_configs import tiny_config
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
@@ -49,8 +49,8 @@ _ODD_INPUTS = {
     "gemma4_assistant": "a drafter: its inputs are the states of the model that it drafts for",
     "gemma4_unified_assistant": "a drafter: its inputs are the states of the model that it drafts for",
     "kyutai_speech_to_text": "its input_ids are 3-D: text and audio codes",
-    "musicgen": "the Auto class builds the decoder alone from a composite configuration, which fails; ids are audio codes",
-    "musicgen_melody": "the Auto class builds the decoder alone from a composite configuration, which fails; ids are audio codes",
+    "musicgen": "its input_ids are audio codes, and AutoModel builds its decoder from the wrong configuration",
+    "musicgen_melody": "its input_ids are audio codes, and AutoModel builds its decoder from the wrong configuration",
     "speech_to_text_2": "fails when built without a checkpoint (transformers 4.57)",
     "transfo-xl": "fails on current torch (transformers 4.57)",
     "phi4_multimodal": "its default configuration has no audio part, which fails (transformers 4.57)",
@@ -72,7 +72,7 @@ def _model_class(name: str) -> type[PreTrainedModel] | None:
         inspect.signature(found.forward)
     except (AttributeError, ImportError):
         return None
-    return found
+    return cast(type[PreTrainedModel], found)
 
 
 @functools.cache
@@ -84,12 +84,11 @@ def _takes_input_ids(cls_name: str) -> bool:
 @functools.cache
 def candidate_triples() -> tuple[Triple, ...]:
     """List every (Auto class, model type, class) whose forward has a parameter `input_ids`."""
-    triples = []
+    triples: list[Triple] = []
     for auto, mapping_name in _TEXT_MAPPINGS.items():
         for model_type, names in getattr(modeling_auto, mapping_name).items():
-            for name in [names] if isinstance(names, str) else names:
-                if _takes_input_ids(name):
-                    triples.append(Triple(auto, model_type, name))
+            listed = [names] if isinstance(names, str) else names
+            triples.extend(Triple(auto, model_type, name) for name in listed if _takes_input_ids(name))
     return tuple(sorted(triples))
 
 
@@ -117,7 +116,7 @@ def _widen(model: nn.Module, generator: torch.Generator) -> None:
             if not parameter.any():
                 parameter.copy_(0.1 * noise)
             continue
-        std = parameter.std()
+        std = parameter.std(correction=0)
         if not torch.isfinite(std) or std < 1e-3:
             parameter.copy_(WEIGHT_STD * noise)
         elif std < WEIGHT_STD:
@@ -140,26 +139,24 @@ def why_not(triple: Triple, error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0][:160]}"
 
 
-def usable_forms(model: PreTrainedModel, row: torch.Tensor) -> list[CallForm]:
-    """Find how a model can be called on ids.
+def usable_model(triple: Triple) -> tuple[PreTrainedModel, list[CallForm]]:
+    """Build a model and find how it can be called on ids.
 
     Raises:
         ValueError: Where two runs of one row differ: nothing can be measured then.
-        Exception: What the model itself raised, where no call works.
+        Exception: What the model itself raised, where it cannot be built or no call works.
     """
+    model, row = tiny_model(triple), random_rows()[0]
     forms = call_forms(model, row)
     if not is_repeatable(model, forms[0], row):
         raise ValueError("two runs of one row differ")
-    return forms
+    return model, forms
 
 
 @functools.cache
 def _probe(triple: Triple) -> str:
-    try:
-        usable_forms(tiny_model(triple), random_rows()[0])
-    except Exception as error:
-        return why_not(triple, error)
-    return ""
+    usable = attempt(usable_model, triple)
+    return why_not(triple, usable) if isinstance(usable, Exception) else ""
 
 
 def text_triples() -> list[Triple]:
@@ -179,6 +176,6 @@ def tiny_model(triple: Triple, seed: int = 0) -> PreTrainedModel:
     if model_class is None:
         raise ValueError(f"{triple.cls_name} cannot be imported")
     torch.manual_seed(seed)
-    model = model_class(_config_for(triple, model_class)).float().eval()
+    model = cast(nn.Module, model_class(_config_for(triple, model_class))).float().eval()
     _widen(model, torch.Generator().manual_seed(seed))
-    return model
+    return cast(PreTrainedModel, model)

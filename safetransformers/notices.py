@@ -12,7 +12,17 @@ from typing import Final
 from .errors import SafeTransformersWarning
 
 # Frames of these packages are between the user's line and ours; the warning belongs to the user's line.
-_BETWEEN: Final = ("safetransformers", "transformers", "torch", "accelerate", "peft", "wrapt", "contextlib", "typer", "click")
+_BETWEEN: Final = (
+    "safetransformers",
+    "transformers",
+    "torch",
+    "accelerate",
+    "peft",
+    "wrapt",
+    "contextlib",
+    "typer",
+    "click",
+)
 _seen: set[tuple[type[SafeTransformersWarning], str, str, int]] = set()
 _lock = threading.Lock()
 

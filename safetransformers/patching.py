@@ -157,9 +157,9 @@ def _targets() -> list[tuple[Any, str, Wrapper]]:
         (*compat.pipeline_loader(), loading.pipeline_model),
     ]
     targets += [(cls, method, loading.from_parts) for cls, method in compat.assemblers()]
-    targets += [
-        (cls, "from_pretrained", loading.auto_from_pretrained)
+    loaders = dict.fromkeys(
+        next(owner for owner in cls.__mro__ if "from_pretrained" in vars(owner))  # AutoBackbone inherits its loader
         for cls in compat.auto_classes().values()
-        if "from_pretrained" in vars(cls)
-    ]
+    )
+    targets += [(owner, "from_pretrained", loading.auto_from_pretrained) for owner in loaders]
     return targets

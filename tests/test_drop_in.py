@@ -85,7 +85,7 @@ def test_each_auto_class_pickles_and_copies_by_reference(name: str) -> None:
 
 @pytest.mark.parametrize("name", AUTO)
 def test_instantiating_an_auto_class_is_the_same_error(name: str) -> None:
-    with pytest.raises(Exception) as theirs:
+    with pytest.raises((OSError, TypeError)) as theirs:
         getattr(transformers, name)()
     with pytest.raises(type(theirs.value)) as ours:
         getattr(st, name)()
@@ -95,9 +95,9 @@ def test_instantiating_an_auto_class_is_the_same_error(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in AUTO if hasattr(getattr(transformers, name), "from_config")])
 def test_a_config_without_a_class_is_the_same_error(name: str) -> None:
     config = PretrainedConfig()
-    with pytest.raises(ValueError, match="PreTrainedConfig|PretrainedConfig") as theirs:
+    with pytest.raises(ValueError, match=r"PreTrainedConfig|PretrainedConfig") as theirs:
         getattr(transformers, name).from_config(config)
-    with pytest.raises(ValueError, match="PreTrainedConfig|PretrainedConfig") as ours:
+    with pytest.raises(ValueError, match=r"PreTrainedConfig|PretrainedConfig") as ours:
         getattr(st, name).from_config(config)
     assert str(ours.value) == str(theirs.value)
 
@@ -129,7 +129,12 @@ def test_the_models_loader_gets_what_it_gets_from_transformers(
         return (model, {}) if kwargs.get("output_loading_info") else model
 
     monkeypatch.setattr(PreTrainedModel, "from_pretrained", classmethod(record))
-    kwargs = {"dtype": torch.bfloat16, "attn_implementation": "eager", "quantization_config": {"bits": 4}, "num_labels": 7}
+    kwargs = {
+        "dtype": torch.bfloat16,
+        "attn_implementation": "eager",
+        "quantization_config": {"bits": 4},
+        "num_labels": 7,
+    }
     transformers.AutoModel.from_pretrained(bert, **kwargs)
     with st.policy(loading=loading):
         st.AutoModel.from_pretrained(bert, **kwargs)
@@ -150,9 +155,11 @@ def test_dtype_attention_and_config_keywords_work(bert: Path, dtype_name: str) -
     assert (model.config._attn_implementation, model.config.pad_token_id) == ("eager", 9)
 
 
-def test_a_model_from_a_state_dict_holds_it(bert: Path) -> None:
-    state = {key: tensor + 1 for key, tensor in tiny("bert").state_dict().items()}
-    model = st.AutoModel.from_pretrained(bert, state_dict=dict(state))
+def test_a_model_from_a_state_dict_holds_it() -> None:
+    plain = tiny("bert")
+    state = {key: tensor + 1 for key, tensor in plain.state_dict().items()}
+    with st.patched(), st.strict():
+        model = transformers.BertModel.from_pretrained(None, config=plain.config, state_dict=dict(state))
     assert st.is_guarded(model)
     assert all(torch.equal(tensor, state[key]) for key, tensor in model.state_dict().items())
 
@@ -251,6 +258,8 @@ def test_a_users_own_subclass_of_an_auto_class_works(bert: Path) -> None:
 def test_every_other_name_is_transformers_own_object() -> None:
     for name in ("BertModel", "BertConfig", "Trainer", "TrainingArguments", "set_seed", "modeling_utils"):
         assert getattr(st, name) is getattr(transformers, name)
+    for name in _TYPES.keys() - {*AUTO, *DUMMIES}:  # those that only begin like one: AutoformerModel, AutoRoundConfig
+        assert getattr(st, name) is getattr(transformers, name)
     from safetransformers import BertModel, PreTrainedModel, Trainer
 
     assert (BertModel, PreTrainedModel, Trainer) == (
@@ -283,9 +292,9 @@ def test_the_dummy_of_a_missing_backend_behaves_as_theirs() -> None:
 
 
 def test_an_unknown_name_is_an_error_that_names_both_packages() -> None:
-    with pytest.raises(AttributeError, match="'safetransformers' nor 'transformers'.*'AutoNothing'"):
+    with pytest.raises(AttributeError, match=r"'safetransformers' nor 'transformers'.*'AutoNothing'"):
         _ = st.AutoNothing
-    with pytest.raises(ImportError, match="'safetransformers' nor 'transformers'.*'AutoNothing'") as info:
+    with pytest.raises(ImportError, match=r"'safetransformers' nor 'transformers'.*'AutoNothing'") as info:
         from safetransformers import AutoNothing  # noqa: F401
     assert info.value.name == "safetransformers"
     assert not hasattr(st, "AutoNothing")

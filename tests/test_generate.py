@@ -19,7 +19,7 @@ import safetransformers as st
 from safetransformers import notices
 from safetransformers.errors import AmbiguousPaddingWarning, PaddingError, RightPaddedPromptWarning
 
-DECODERS = ("gpt2", "llama", "mistral")
+DECODERS = ("gpt2", "llama", "mistral", "bloom")
 GREEDY = {"do_sample": False, "max_new_tokens": 8}
 Rows = Sequence[Sequence[int]]
 
@@ -66,7 +66,7 @@ def alone(plain: Any, rows: Rows = ROWS, ends: Sequence[int] = (EOS,), **kwargs:
 def test_a_user_who_left_pads_prompts_gets_the_continuations_of_the_prompts_alone(
     name: str, how: dict[str, Any]
 ) -> None:
-    # A penalty of repetition reads the pads too, with any mask: there the plain run with the right mask is what to equal.
+    # A repetition penalty reads the pads too, with any mask: there the plain run with the right mask is the reference.
     ids = padded_rows("left")
     model = st.guard(tiny(name))
     if "repetition_penalty" in how:
@@ -82,32 +82,28 @@ def test_a_plain_model_that_attends_to_the_padding_goes_on_differently_so_these_
     assert continued(tiny(name), ids, attention_mask=torch.ones_like(ids)) != alone(tiny(name))
 
 
-@pytest.mark.parametrize("name", DECODERS)
+@pytest.mark.parametrize("name", DECODERS[:3])
 @pytest.mark.parametrize("how", [{}, {"num_beams": 3}, {"cache_implementation": "static"}], ids=str)
 def test_rows_that_finish_at_different_steps_go_on_as_alone_also_where_pad_is_eos(
     name: str, how: dict[str, Any]
 ) -> None:
-    endless = [row[len(prompt) :] for row, prompt in zip(_endless(name, how), ROWS, strict=True)]
-    # An eos token that one row meets early and another not at all, and that no prompt holds.
-    eos = next(
-        token
-        for row in endless
-        for token in row[1:4]
-        if any(token not in other for other in endless) and not any(token in prompt for prompt in ROWS)
-    )
-    expected = alone(tiny(name), ends=(eos,), eos_token_id=eos, pad_token_id=eos, **how)
-    assert len({len(row) for row in expected}) > 1
+    # An eos token that one row meets early and another late or never.
+    for eos in _tokens_met(name):
+        expected = alone(tiny(name), ends=(eos,), eos_token_id=eos, pad_token_id=eos, **how)
+        if len({len(row) for row in expected}) > 1:
+            break
+    else:
+        pytest.fail("no token ends the rows at different steps")
     for pad in (PAD, eos):
         model = st.guard(tiny(name))
         ids = padded_rows("left", pad=pad)
         assert continued(model, ids, (eos,), eos_token_id=eos, pad_token_id=pad, **how) == expected
 
 
-def _endless(name: str, how: dict[str, Any]) -> list[list[int]]:
-    model = tiny(name)
-    never = {"eos_token_id": None, "pad_token_id": PAD}
-    model.generation_config.eos_token_id = None
-    return [model.generate(torch.tensor([row]), **GREEDY, **how, **never)[0].tolist() for row in ROWS]
+def _tokens_met(name: str) -> list[int]:
+    """Tokens that the rows go on with and that no prompt holds, the early ones first."""
+    rows = alone(tiny(name), ends=(), eos_token_id=None)
+    return [token for step in zip(*rows, strict=True) for token in step if all(token not in prompt for prompt in ROWS)]
 
 
 @pytest.mark.parametrize("name", DECODERS)
@@ -131,7 +127,9 @@ def test_a_user_whose_pad_eos_and_bos_are_one_token_keeps_the_genuine_bos_of_eac
     special = {"pad_token_id": BOS, "eos_token_id": BOS, "bos_token_id": BOS}
     with_bos = [(BOS, *row) for row in ROWS]
     model = st.guard(tiny(name, **special))
-    assert continued(model, padded_rows("left", with_bos, BOS), (BOS,)) == alone(tiny(name, **special), with_bos, (BOS,))
+    assert continued(model, padded_rows("left", with_bos, BOS), (BOS,)) == alone(
+        tiny(name, **special), with_bos, (BOS,)
+    )
     # One row does not begin with it, so no row was given one.
     assert continued(model, padded_rows("left", pad=BOS), (BOS,)) == alone(tiny(name, **special), ROWS, (BOS,))
 
@@ -229,7 +227,10 @@ def test_prompts_are_guarded_however_they_are_passed() -> None:
     assert model.generate(input_ids=ids, **options).tolist() == expected
     assert model.generate(inputs=ids, **options).tolist() == expected
     assert model.generate(ids, attention_mask=None, **options).tolist() == expected
-    assert model.generate(ids, transformers.GenerationConfig(**options, pad_token_id=PAD, eos_token_id=EOS)).tolist() == expected
+    assert (
+        model.generate(ids, transformers.GenerationConfig(**options, pad_token_id=PAD, eos_token_id=EOS)).tolist()
+        == expected
+    )
 
 
 def test_inputs_embeds_are_left_alone() -> None:
@@ -241,15 +242,26 @@ def test_inputs_embeds_are_left_alone() -> None:
 
 
 def test_a_conversation_that_goes_on_with_its_cache_is_left_alone() -> None:
-    ids = padded_rows("left")
+    ids = padded_rows("left", pad=EOS)
+    mask = mask_of(padded_rows("left"))
 
-    def two_turns(model: Any, mask: Tensor | None) -> Tensor:
-        first = model.generate(ids, attention_mask=mask, return_dict_in_generate=True, **GREEDY, eos_token_id=None)
+    def two_turns(model: Any, first_mask: Tensor | None, *, masks_second: bool) -> Tensor:
+        options = {**GREEDY, "min_new_tokens": 8, "pad_token_id": EOS}
+        first = model.generate(ids, attention_mask=first_mask, return_dict_in_generate=True, **options)
         turn = torch.cat([first.sequences, torch.full((3, 2), 9)], dim=1)
-        whole = torch.cat([mask_of(ids), torch.ones(3, turn.shape[1] - ids.shape[1], dtype=torch.int64)], dim=1)
-        return model.generate(turn, attention_mask=whole, past_key_values=first.past_key_values, **GREEDY)
+        rest = torch.ones(3, turn.shape[1] - ids.shape[1], dtype=torch.int64)
+        second_mask = torch.cat([mask, rest], dim=1) if masks_second else None
+        return model.generate(turn, attention_mask=second_mask, past_key_values=first.past_key_values, **options)
 
-    assert torch.equal(two_turns(st.guard(tiny("llama")), None), two_turns(tiny("llama"), mask_of(ids)))
+    for masks_second in (True, False):
+        expected = two_turns(tiny("llama"), mask, masks_second=masks_second)
+        assert torch.equal(two_turns(st.guard(tiny("llama")), None, masks_second=masks_second), expected)
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_a_policy_of_exact_runs_decides_the_mask_of_generate_and_nothing_inside_it(name: str) -> None:
+    with st.policy(padding="exact"):
+        assert continued(st.guard(tiny(name)), padded_rows("left")) == alone(tiny(name))
 
 
 def test_the_signature_and_name_of_generate_are_the_plain_models() -> None:
@@ -349,7 +361,9 @@ def test_after_generate_and_after_one_that_fails_forward_is_guarded_again() -> N
 
 @pytest.mark.parametrize("side", ["right", "left"])
 @pytest.mark.parametrize("pad", [PAD, EOS])
-@pytest.mark.parametrize("how", [{}, {"num_beams": 3}, {"cache_implementation": "static"}, {"use_cache": False}], ids=str)
+@pytest.mark.parametrize(
+    "how", [{}, {"num_beams": 3}, {"cache_implementation": "static"}, {"use_cache": False}], ids=str
+)
 def test_padded_rows_of_an_encoder_are_decoded_as_alone(side: str, pad: int, how: dict[str, Any]) -> None:
     rows = [(*row, EOS) for row in ROWS] if pad == EOS else ROWS
     model, plain = (tiny("t5", pad_token_id=pad) for _ in range(2))

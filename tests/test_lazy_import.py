@@ -15,9 +15,7 @@ ROOT = Path(st.__file__).parents[1]
 # Without those that need an extra, or that run when imported.
 _APART = ("safetransformers.cli.", "safetransformers.__main__")
 SUBMODULES = [
-    found.name
-    for found in pkgutil.walk_packages(st.__path__, "safetransformers.")
-    if not found.name.startswith(_APART)
+    found.name for found in pkgutil.walk_packages(st.__path__, "safetransformers.") if not found.name.startswith(_APART)
 ]
 HEAVY = ("torch", "transformers", "wrapt", "tokenizers", "huggingface_hub", "numpy")
 
@@ -36,7 +34,7 @@ def run(code: str) -> str:
     [
         "import safetransformers",
         "import safetransformers as st; dir(st), st.__version__, st.__all__, st.__doc__",
-        "import safetransformers as st, inspect; hasattr(st, '__wrapped__'), hasattr(st, '__path__'), inspect.unwrap(st)",
+        "import safetransformers as st, inspect; hasattr(st, '__wrapped__'), inspect.unwrap(st)",
         "import safetransformers as st, doctest; hasattr(st, '_anything'), hasattr(st, '__test__')",
         "from safetransformers import errors, notices",
         "import safetransformers as st; st.errors.LoadingError",
@@ -70,9 +68,8 @@ def test_every_public_name_resolves_and_is_documented() -> None:
 
 
 def test_a_star_import_gives_the_public_names() -> None:
-    assert "False" not in run(
-        "from safetransformers import *; import safetransformers; print(all(n in globals() for n in safetransformers.__all__))"
-    )
+    code = "from safetransformers import *; import safetransformers as st; print(set(st.__all__) - set(globals()))"
+    assert run(code).strip() == "set()"
 
 
 def test_a_submodule_wins_over_a_name_of_transformers() -> None:
@@ -82,5 +79,7 @@ def test_a_submodule_wins_over_a_name_of_transformers() -> None:
 
 
 def test_an_auto_class_imports_no_model() -> None:
-    code = "from safetransformers import AutoModel; import sys; print([m for m in sys.modules if '.modeling_bert' in m])"
+    code = (
+        "from safetransformers import AutoModel; import sys; print([m for m in sys.modules if '.modeling_bert' in m])"
+    )
     assert run(code).strip() == "[]"

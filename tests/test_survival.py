@@ -11,7 +11,7 @@ import multiprocessing
 import pickle
 import shutil
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from models import EOS, PAD, alone, error, mask_of, numbers, padded_rows, tiny, unguarded
+from models import EOS, PAD, alone, error, mask_of, numbers, padded_rows, tiny
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounter
 
@@ -49,9 +49,8 @@ CARRIED: dict[str, Callable[[nn.Module], Any]] = {
 
 
 @pytest.fixture(autouse=True)
-def fresh_compiler() -> Iterator[None]:
+def fresh_compiler() -> None:
     torch._dynamo.reset()
-    yield
 
 
 def assert_guarded_and_right(model: Any, name: str) -> None:
@@ -263,17 +262,16 @@ def test_a_user_who_trains_with_gradient_checkpointing_gets_the_gradients_of_the
     expected = gradients(tiny(name), attention_mask=mask, position_ids=st.position_ids_from_mask(mask))
     found = gradients(st.guard(tiny(name)))
     assert found.keys() == expected.keys()
+    # Some gradients are zero but for rounding (a key's bias), so the scale is that of all of them.
+    scale = max(gradient.abs().max().item() for gradient in expected.values())
     for key, gradient in expected.items():
-        torch.testing.assert_close(found[key], gradient, atol=CLOSE * gradient.abs().max().item(), rtol=CLOSE, msg=key)
+        torch.testing.assert_close(found[key], gradient, atol=CLOSE * scale, rtol=0, msg=key)
 
 
 @pytest.mark.parametrize("is_guarded_first", [True, False])
 def test_a_user_of_data_parallel_gets_right_numbers(is_guarded_first: bool) -> None:
     model = tiny("bert")
-    if is_guarded_first:
-        parallel = nn.DataParallel(st.guard(model))
-    else:
-        parallel = st.guard(nn.DataParallel(model))
+    parallel = nn.DataParallel(st.guard(model)) if is_guarded_first else st.guard(nn.DataParallel(model))
     assert st.is_guarded(model)
     assert_guarded_and_right(parallel, "bert")
     assert st.is_guarded(model._replicate_for_data_parallel())
@@ -286,7 +284,9 @@ def test_a_user_of_data_parallel_gets_right_numbers(is_guarded_first: bool) -> N
 
 def state_of(module: nn.Module) -> dict[str, Any]:
     """Everything that a guard could leave behind: names of attributes, and the content of the hook tables."""
-    return {name: dict(value) if "hooks" in name and isinstance(value, dict) else "" for name, value in vars(module).items()}
+    return {
+        name: dict(value) if "hooks" in name and isinstance(value, dict) else "" for name, value in vars(module).items()
+    }
 
 
 @pytest.mark.parametrize("padding", ["infer", "exact"])
@@ -441,7 +441,9 @@ def test_eight_threads_that_call_one_guarded_model_each_get_their_own_right_numb
 def test_eight_threads_that_generate_with_one_guarded_model_each_get_their_own_continuation() -> None:
     model = st.guard(tiny("gpt2"))
     prompts = [torch.tensor([[0, 0, 5 + n, 7], [3, 9 + n, 11, 40 + n]]) for n in range(8)]
-    one_by_one = [model.generate(ids, attention_mask=mask_of(ids), max_new_tokens=6, do_sample=False) for ids in prompts]
+    one_by_one = [
+        model.generate(ids, attention_mask=mask_of(ids), max_new_tokens=6, do_sample=False) for ids in prompts
+    ]
     with ThreadPoolExecutor(8) as pool:
         at_once = list(pool.map(lambda ids: model.generate(ids, max_new_tokens=6, do_sample=False), prompts))
     assert [ids.tolist() for ids in at_once] == [ids.tolist() for ids in one_by_one]
@@ -491,9 +493,3 @@ def test_generating_in_one_thread_does_not_take_the_guard_off_forward_in_another
 def test_a_user_who_guards_something_else_is_told_that_it_is_no_model() -> None:
     with pytest.raises(TypeError, match="Linear"):
         st.guard(nn.Linear(2, 2))
-
-
-def test_a_copy_made_to_compare_with_is_plain() -> None:
-    model = st.guard(tiny("gpt2"))
-    assert not st.is_guarded(unguarded(model))
-    assert st.is_guarded(model)

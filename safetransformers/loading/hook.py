@@ -79,7 +79,7 @@ def _checked_load(wrapped: Wrapped, cls: Any, args: tuple[Any, ...], kwargs: dic
 
 
 def from_parts(wrapped: Wrapped, cls: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Around ``from_encoder_decoder_pretrained`` and its like: each part's weights are checked, the whole is guarded."""
+    """Around ``from_encoder_decoder_pretrained`` and the like: checks each part's weights, guards the whole."""
     with _set(_inside_assembly):
         model = wrapped(*args, **kwargs)
     return _guarded(model)

@@ -14,14 +14,15 @@ from torch import Tensor, nn
 
 from .. import policies
 from .attach import attach, detach, is_attached
-from .facts import Facts, facts_of, token_id
+from .facts import facts_of, token_id
 from .layout import Layout, Path, leaves
 from .mask import infer_attention_mask, position_ids_from_mask
 from .plan import learn_layout, whole
 from .scope import untouched
 
 TOLERANCE: Final = 1e-4
-_LENGTHS: Final = (12, 9, 5, 3)
+_LENGTHS: Final = (12, 9, 7, 5)
+_VOCABULARY: Final = 256  # of a model whose config names none (characters, bytes)
 
 
 @dataclass(frozen=True)
@@ -107,12 +108,13 @@ def audit_padding(model: nn.Module, inputs: Tensor | None = None) -> PaddingAudi
     pad = token_id(model, facts, "pad")
     if not isinstance(pad, int) or "input_ids" not in facts.parameters:
         raise ValueError(f"{facts.name} has no pad_token_id or takes no input_ids: there is no padding to audit")
-    rows = _rows(model, pad, inputs)
+    rows = _rows(model, pad, token_id(model, facts, "eos") if facts.is_encoder_decoder else None, inputs)
     findings: list[Finding] = []
     with torch.no_grad(), _as_in_use(model):
+        with_decoder = facts.is_encoder_decoder and not _runs_alone(model, rows[0])
         with untouched():
-            alone = [_flat(model(**_inputs(facts, row[None], [row]))) for row in rows]
-        layout = learn_layout(model, whole(facts, _inputs(facts, rows[0][None], rows[:1])))
+            alone = [_flat(model(**_inputs(row[None], [row], with_decoder))) for row in rows]
+        layout = learn_layout(model, whole(facts, _inputs(rows[0][None], rows[:1], with_decoder)))
         for side in ("right", "left"):
             ids = _padded(rows, pad, side)
             mask = infer_attention_mask(ids, pad)
@@ -124,16 +126,28 @@ def audit_padding(model: nn.Module, inputs: Tensor | None = None) -> PaddingAudi
                     runs["mask and position_ids"] = ("off", {"attention_mask": mask, "position_ids": positions})
             runs |= {"guarded": ("infer", {}), "exact": ("exact", {})}
             for run, (mode, kwargs) in runs.items():
-                arguments = {**_inputs(facts, ids, rows), **kwargs}
+                arguments = {**_inputs(ids, rows, with_decoder), **kwargs}
                 findings.append(_compare(model, side, run, mode, arguments, rows, alone, layout))
     return PaddingAudit(facts.name, tuple(findings))
 
 
-def _inputs(facts: Facts, ids: Tensor, rows: list[Tensor]) -> dict[str, Tensor]:
-    """Ids, and for an encoder-decoder the first token of each row for its decoder."""
-    if not facts.is_encoder_decoder:
-        return {"input_ids": ids}
-    return {"input_ids": ids, "decoder_input_ids": torch.stack([row[:1] for row in rows])}
+def _inputs(ids: Tensor, rows: list[Tensor], with_decoder: bool) -> dict[str, Tensor]:
+    """Ids, and for an encoder-decoder that asks for them the first token of each row for its decoder."""
+    return (
+        {"input_ids": ids, "decoder_input_ids": torch.stack([row[:1] for row in rows])}
+        if with_decoder
+        else {"input_ids": ids}
+    )
+
+
+def _runs_alone(model: nn.Module, row: Tensor) -> bool:
+    """Whether an encoder-decoder makes its own decoder ids."""
+    try:
+        with untouched():
+            model(input_ids=row[None])
+    except (ValueError, TypeError, AttributeError):
+        return False
+    return True
 
 
 def _compare(
@@ -184,20 +198,22 @@ def _flat(output: Any) -> dict[Path, Tensor]:
     return {path: leaf for path, leaf in leaves(output) if isinstance(leaf, Tensor) and leaf.is_floating_point()}
 
 
-def _rows(model: Any, pad: int, inputs: Tensor | None) -> list[Tensor]:
-    """Rows of several lengths without a pad in them."""
-    embedding = model.get_input_embeddings()
-    device = embedding.weight.device
-    if inputs is None:
-        generator = torch.Generator().manual_seed(0)
-        limit = min(embedding.weight.shape[0], model.config.get_text_config().vocab_size)
-        inputs = torch.randint(0, limit, (len(_LENGTHS), _LENGTHS[0]), generator=generator)
-        inputs = torch.where(inputs == pad, (pad + 1) % limit, inputs)
-        lengths: tuple[int, ...] = _LENGTHS
-    else:
+def _rows(model: Any, pad: int, eos: Any, inputs: Tensor | None) -> list[Tensor]:
+    """Rows of several lengths without a pad in them; random ones end with eos where it is given."""
+    if inputs is not None:
         width = inputs.shape[1]
-        lengths = tuple(max(1, width * (len(inputs) - row) // len(inputs)) for row in range(len(inputs)))
-    return [row[:length] for row, length in zip(inputs.to(device), lengths, strict=True)]
+        lengths = [max(1, width * (len(inputs) - row) // len(inputs)) for row in range(len(inputs))]
+        return [row[:length] for row, length in zip(inputs.to(model.device), lengths, strict=True)]
+    limit = getattr(model.config.get_text_config(), "vocab_size", _VOCABULARY)
+    ids = torch.randint(0, limit, (len(_LENGTHS), _LENGTHS[0]), generator=torch.Generator().manual_seed(0))
+    for special in (pad, eos):
+        if isinstance(special, int):
+            ids = torch.where(ids == special, (max(pad, eos or 0) + 1) % limit, ids)
+    rows = [row[:length].clone() for row, length in zip(ids.to(model.device), _LENGTHS, strict=True)]
+    if isinstance(eos, int) and eos != pad:
+        for row in rows:
+            row[-1] = eos
+    return rows
 
 
 def _padded(rows: list[Tensor], pad: int, side: str) -> Tensor:

@@ -91,8 +91,6 @@ def _unpadded(
             inputs[name] = value[rows]
         else:
             inputs[name] = value
-    if facts.takes("use_cache"):
-        inputs["use_cache"] = False
     return inputs
 
 
@@ -118,6 +116,8 @@ def _refuse(facts: Facts, named: dict[str, Any]) -> None:
 def _no_tensor(facts: Facts, path: Path, leaf: Any) -> Any:
     if leaf is None or isinstance(leaf, (bool, int, float, str)):
         return leaf
+    if hasattr(leaf, "get_seq_length"):  # a cache that nobody asked for
+        return None
     raise PaddingError(
         "ST-MASK-006",
         f"{facts.name} returns {'.'.join(map(str, path))}, a {type(leaf).__name__}, which cannot be put together",
@@ -136,15 +136,19 @@ def _scatter(plan: Plan, path: Path, axes: tuple[str, ...] | None, parts: list[T
             off='safetransformers.configure(padding="infer")',
             shape=tuple(parts[0].shape),
         )
+    kinds = [
+        kind if kind != "fixed" or len({part.shape[axis] for part in parts}) == 1 else "ragged"
+        for axis, kind in enumerate(axes)
+    ]
     padded = {"batch": plan.batch, "sequence": plan.sequence, "target": plan.target}
     widest = [max(part.shape[axis] for part in parts) for axis in range(len(axes))]
-    placed = [axis for axis, kind in enumerate(axes) if kind in padded or kind == "ragged"]
-    placed.sort(key=lambda axis: axes[axis] != "batch")
+    placed = [axis for axis, kind in enumerate(kinds) if kind in padded or kind == "ragged"]
+    placed.sort(key=lambda axis: kinds[axis] != "batch")
     order = [*placed, *(axis for axis in range(len(axes)) if axis not in placed)]
-    full = parts[0].new_zeros([padded.get(axes[axis], widest[axis]) for axis in order])
+    full = parts[0].new_zeros([padded.get(kinds[axis], widest[axis]) for axis in order])
     for group, part in zip(plan.groups, parts, strict=True):
         index = tuple(
-            _places(group, axes[axis], part.shape[axis], place, len(placed), part.device)
+            _places(group, kinds[axis], part.shape[axis], place, len(placed), part.device)
             for place, axis in enumerate(placed)
         )
         full[index] = part.permute(order)

@@ -26,6 +26,7 @@ class Facts:
         is_encoder_decoder: whether forward also takes ``decoder_input_ids``.
         right: how a right-padded batch is made right.
         left: how a left-padded batch is made right.
+        left_when_traced: the same where rows cannot be rolled: the token outputs are right, a pooled one may not be.
         measured: whether ``right`` and ``left`` come from a measurement of this class or of one that it inherits from.
     """
 
@@ -35,6 +36,7 @@ class Facts:
     is_encoder_decoder: bool
     right: Right
     left: Left
+    left_when_traced: Left
     measured: bool
 
     def takes(self, parameter: str) -> bool:
@@ -47,7 +49,8 @@ def facts_of(model: nn.Module) -> Facts:
     parameters = tuple(inspect.signature(model.forward).parameters)
     known = measured(type(model))
     right: Right = known.right if known else ("mask" if "attention_mask" in parameters else "exact")
-    left: Left = known.left if known else _left_by_rule(model, parameters)
+    by_rule = _left_by_rule(model, parameters)
+    left: Left = known.left if known else by_rule
     return Facts(
         name=type(model).__name__,
         parameters=parameters,
@@ -55,6 +58,7 @@ def facts_of(model: nn.Module) -> Facts:
         is_encoder_decoder="decoder_input_ids" in parameters,
         right=right,
         left=left,
+        left_when_traced=by_rule if left in ("roll", "exact") else left,
         measured=known is not None,
     )
 

@@ -19,6 +19,7 @@ from .call import is_filled
 from .facts import token_id
 from .hook import PaddingHook, edges, has_rows, hook_of
 from .mask import is_among, mask_edges
+from .roll import rolled
 from .scope import is_untouched, untouched
 
 # References to a GuardedGenerate that nobody keeps: the model's attribute, a local variable, getrefcount's argument.
@@ -78,7 +79,7 @@ class GuardedGenerate:
             return self.plain(*args, **kwargs)
         mask = prompt_mask(model, hook, args, kwargs)
         if mask is not None:
-            kwargs = {**kwargs, "attention_mask": mask}
+            args, kwargs = masked_prompt(hook, args, kwargs, mask)
         with untouched():
             return self.plain(*args, **kwargs)
 
@@ -129,10 +130,28 @@ def prompt_mask(model: nn.Module, hook: PaddingHook, args: tuple[Any, ...], kwar
     )
     if trailing and not hook.facts.is_encoder_decoder and not bool(mask[:, -1].all()):
         notes.right_padded_prompt(hook)
-    if (leading and hook.facts.left == "exact") or (trailing and hook.facts.right == "exact"):
+    # An encoder's rows can be rolled, see masked_prompt; a decoder's cannot, for their cache outlives the call.
+    left_is_wrong = hook.facts.left == "exact" or (hook.facts.left == "roll" and not hook.facts.is_encoder_decoder)
+    if (leading and left_is_wrong) or (trailing and hook.facts.right == "exact"):
         notes.not_invariant(hook, "left" if leading else "right")
     count("padding.inferred_for_generate")
     return mask
+
+
+def masked_prompt(
+    hook: PaddingHook, args: tuple[Any, ...], kwargs: dict[str, Any], mask: Tensor
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The call of generate with its mask; left-padded encoder rows that need it with their padding rolled to the end.
+
+    The decoder reads the encoder's rows through the mask, in any order, so nothing has to be rolled back but the
+    encoder states that ``return_dict_in_generate=True`` returns: their padding comes last.
+    """
+    if not (hook.facts.is_encoder_decoder and hook.facts.left == "roll" and bool((mask[:, 0] == 0).any())):
+        return args, {**kwargs, "attention_mask": mask}
+    if args:
+        name = "input_ids" if "inputs" in kwargs else "inputs"
+        args, kwargs = (None, *args[1:]), {**kwargs, name: args[0]}
+    return args, rolled({**kwargs, "attention_mask": mask}, mask, hook.facts)[0]
 
 
 def _token_id(which: Any, model: nn.Module, hook: PaddingHook, kwargs: dict[str, Any], config: Any) -> Any:

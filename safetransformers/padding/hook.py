@@ -112,17 +112,15 @@ class PaddingHook:
             notes.not_invariant(self, "left" if leading else "right")
         elif not facts.measured:
             notes.unmeasured(self)
-        if not facts.takes("attention_mask"):
-            return call.args, call.kwargs
         count("padding.inferred")
-        changes: dict[str, Any] = {"attention_mask": mask}
+        changes: dict[str, Any] = {"attention_mask": mask} if facts.takes("attention_mask") else {}
         target = self._infer_target(module, call, pad)
         if target is not None:
             changes["decoder_attention_mask"] = target
-        if leading and facts.left == "positions":
+        if leading and facts.left == "positions" and facts.takes("position_ids"):
             changes["position_ids"] = position_ids_from_mask(mask)
         if leading and facts.left == "roll":
-            if target is None and call.get("use_cache") is not True:
+            if call.get("use_cache") is not True:
                 ensure_restoring(module)
                 return (), roll(facts, {**call.named(), **changes}, mask)
             notes.not_invariant(self, "left")  # rolled rows must never get into a cache
@@ -222,7 +220,7 @@ class PaddingHook:
             with_bos = mask_edges(pads, keep_eos=keep_eos, keep_bos=True)
             mask = torch.where(pads[:, :1].all(), with_bos, mask)
         changes = {"attention_mask": mask}
-        if self.facts.left == "positions":
+        if self.facts.left_when_traced == "positions" and self.facts.takes("position_ids"):
             changes["position_ids"] = position_ids_from_mask(mask)
         return call.replaced(**changes)
 

@@ -8,10 +8,14 @@ from __future__ import annotations
 import json
 from functools import lru_cache
 from importlib import resources
-from typing import Literal, NamedTuple
+from importlib.metadata import version
+from typing import Any, Literal, NamedTuple, cast
+
+from packaging.version import Version
 
 Right = Literal["mask", "exact"]
 Left = Literal["mask", "positions", "roll", "exact"]
+_BY_CARE = ("mask", "positions", "roll", "exact")
 
 
 class Known(NamedTuple):
@@ -32,5 +36,35 @@ def measured(cls: type) -> Known | None:
 
 @lru_cache(maxsize=1)
 def _table() -> dict[str, Known]:
+    """The table of the installed transformers; of a version between the measured ones the more careful of both."""
     text = resources.files(__package__).joinpath("measured.json").read_text(encoding="utf-8")
-    return {name: Known(*value.split()) for name, value in json.loads(text)["classes"].items()}
+    return table_of(json.loads(text), version("transformers"))
+
+
+def table_of(data: dict[str, Any], installed: str) -> dict[str, Known]:
+    """The table for one version of transformers.
+
+    Args:
+        data: what ``measured.json`` holds: ``classes`` of the newest version measured, and by version what ``older``
+            ones measured differently.
+        installed: the version asked for.
+
+    Returns:
+        By class name, how its padded rows are made right.
+    """
+    newest = {name: Known(*value.split()) for name, value in data["classes"].items()}
+    ours = Version(installed)
+    measured_versions = sorted(map(Version, data["meta"]["dates"]))
+    table = dict(newest)
+    for name, differing in data["older"].items():
+        older = {cls: Known(*value.split()) for cls, value in differing.items()}
+        if ours.release[:2] <= Version(name).release[:2]:
+            table |= older
+        elif ours < measured_versions[-1]:
+            table |= {cls: _more_careful(newest[cls], known) for cls, known in older.items()}
+    return table
+
+
+def _more_careful(one: Known, other: Known) -> Known:
+    right, left = (max(pair, key=_BY_CARE.index) for pair in zip(one, other, strict=True))
+    return Known(cast(Right, right), left)

@@ -45,6 +45,7 @@ class Plan:
     target: int
     groups: list[Group] = field(default_factory=list)
     back: Tensor | None = None  # rolled rows: int64 (batch, sequence), where each column went
+    mask: Tensor | None = None  # rolled rows: (batch, sequence), as they stood
     inputs: dict[str, Any] = field(default_factory=dict)
 
 
@@ -73,23 +74,18 @@ def is_target(facts: Facts, name: str, value: Any, batch: int, target: int) -> b
 
 def learn_layout(model: nn.Module, plan: Plan) -> Layout:
     """The axes of the model's outputs for calls with these arguments, by two small runs on tokens of the batch."""
-    if plan.groups:
-        group = max(plan.groups, key=lambda group: group.columns.shape[1])
-        source, sizes = group.inputs, (len(group.rows), group.columns.shape[1])
-        target = 0 if group.targets is None else group.targets.shape[1]
-    else:
-        source, sizes, target = plan.inputs, (plan.batch, plan.sequence), plan.target
+    source, sizes, target, row, real = _sample(plan)
 
     def inputs(batch: int, sequence: int, target_length: int) -> dict[str, Any]:
-        rows = torch.zeros(batch, dtype=torch.int64)
         made: dict[str, Any] = {}
         for name, value in source.items():
             if is_target(plan.facts, name, value, sizes[0], target):
-                made[name] = _cycled(value, rows, target_length)
+                made[name] = _stretched(value[row], target_length).expand(batch, -1)
             elif rows_of(value, *sizes):
-                made[name] = _cycled(value, rows, sequence)
+                tokens = _stretched(value[row][real.to(value.device)], sequence)
+                made[name] = tokens.expand(batch, *tokens.shape)
             elif isinstance(value, Tensor) and value.dim() > 0 and value.shape[0] == sizes[0]:
-                made[name] = value[rows.to(value.device)]
+                made[name] = value[row].expand(batch, *value.shape[1:])
             else:
                 made[name] = value
         return {name: value for name, value in made.items() if name not in LABELS}
@@ -97,6 +93,20 @@ def learn_layout(model: nn.Module, plan: Plan) -> Layout:
     return probe(model, inputs)
 
 
-def _cycled(value: Tensor, rows: Tensor, length: int) -> Tensor:
-    columns = torch.arange(length, device=value.device) % value.shape[1]
-    return value[rows.to(value.device)][:, columns]
+def _sample(plan: Plan) -> tuple[dict[str, Any], tuple[int, int], int, int, Tensor]:
+    """Arguments, their sizes, and the row and columns of real tokens to make small batches of."""
+    if plan.groups:
+        group = max(plan.groups, key=lambda group: group.columns.shape[1])
+        length = group.columns.shape[1]
+        target = 0 if group.targets is None else group.targets.shape[1]
+        return group.inputs, (len(group.rows), length), target, 0, torch.arange(length)
+    if plan.mask is None:
+        return plan.inputs, (plan.batch, plan.sequence), plan.target, 0, torch.arange(plan.sequence)
+    row = int(plan.mask.sum(-1).argmax())
+    return plan.inputs, (plan.batch, plan.sequence), plan.target, row, plan.mask[row].nonzero()[:, 0]
+
+
+def _stretched(tokens: Tensor, length: int) -> Tensor:
+    """The tokens as a row of another length: the first and the last stay first and last, and the last stays alone."""
+    columns = torch.arange(length, device=tokens.device) * (tokens.shape[0] - 1) // max(length - 1, 1)
+    return tokens[columns]

@@ -10,26 +10,42 @@ from torch import Tensor
 from .call import rows_of
 from .facts import Facts
 from .layout import Layout, Path, rebuild
-from .plan import Plan, attach
+from .plan import LABELS, Plan, attach
 
 
 def roll(facts: Facts, inputs: dict[str, Any], mask: Tensor) -> dict[str, Any]:
-    """Roll each row so that its leading padding comes last; returns the changed arguments, by name.
+    """Arguments of a forward, by name, with each row's leading padding last, and with the way back for its outputs.
 
-    Every argument of shape (batch, sequence, ...) is rolled along. Cost: four kernels and one more per such argument.
+    Cost: four kernels and one more for each argument of shape (batch, sequence, ...), which is rolled along.
     """
+    changed, back = rolled(inputs, mask, facts)
+    if facts.takes("use_cache"):
+        changed["use_cache"] = False
+    decoder_ids = inputs.get("decoder_input_ids")
+    target = 0 if decoder_ids is None else decoder_ids.shape[1]
+    batch, sequence = mask.shape
+    plan = Plan(facts, batch, sequence, target, back=back, mask=mask, inputs=inputs)
+    attach(changed["input_ids"], plan)
+    return changed
+
+
+def rolled(inputs: dict[str, Any], mask: Tensor, facts: Facts) -> tuple[dict[str, Any], Tensor]:
+    """Arguments with each row's leading padding last, and the columns (batch, sequence) that put it back."""
     batch, sequence = mask.shape
     lead = (mask.cumsum(-1) == 0).sum(-1, keepdim=True)
     columns = torch.arange(sequence, device=mask.device)
     there, back = (columns + lead) % sequence, (columns - lead) % sequence
-    changes: dict[str, Any] = {
-        name: take_columns(value, there) for name, value in inputs.items() if rows_of(value, batch, sequence)
+    changes = {
+        name: take_columns(value, there)
+        for name, value in inputs.items()
+        if rows_of(value, batch, sequence) and not _is_decoders(facts, name)
     }
-    changes["attention_mask"] = take_columns(mask, there)
-    if facts.takes("use_cache"):
-        changes["use_cache"] = False
-    attach(changes["input_ids"], Plan(facts, batch, sequence, 0, back=back, inputs=inputs))
-    return {**inputs, **changes}
+    return {**inputs, **changes}, back
+
+
+def _is_decoders(facts: Facts, name: str) -> bool:
+    """Whether an argument belongs to the decoder side, which is not rolled."""
+    return facts.is_encoder_decoder and (name.startswith("decoder_") or name in LABELS)
 
 
 def roll_back(plan: Plan, output: Any, layout: Layout) -> Any:

@@ -90,6 +90,8 @@ def save(architecture: str, sizes: dict[str, Any], folder: Path) -> None:
     import torch
     import transformers
 
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     cls = getattr(transformers, architecture)
     config = cls.config_class(**{**_SIZES, **sizes})
     for name in ("bos_token_id", "eos_token_id"):

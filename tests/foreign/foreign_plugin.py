@@ -1,7 +1,7 @@
 """The pytest plugin of both runs: patches where it is asked to, chooses the tests, writes each outcome as it comes.
 
-It reads its orders from the environment, so that pytest's own options stay the suite's. It patches nothing of pytest, of
-the suite or of a library; ``run.py`` starts it with ``-p foreign_plugin``.
+It reads its orders from the environment, so that pytest's own options stay the suite's; ``run.py`` starts it with
+``-p foreign_plugin``. All that it changes of a suite is peft's record of the models that it has asked the hub for.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,16 @@ class TestTookTooLongError(Exception):
     """One test ran into the time limit of a single test."""
 
 
+class _AllKnown(dict[str, int]):
+    """Of peft's ``hub_online_once``: every model was asked for before, so none makes it switch offline mode off."""
+
+    def __contains__(self, key: object) -> bool:
+        return True
+
+    def __missing__(self, key: str) -> int:
+        return 1
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Patch transformers, and refuse to go on where that patched nothing."""
     if os.environ.get(PATCH) == "1":
@@ -36,10 +47,13 @@ def pytest_configure(config: pytest.Config) -> None:
         safetransformers.patch()
         if not safetransformers.patches():
             raise pytest.UsageError("safetransformers.patch() patched nothing")
+        _count_guards()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep the tests of ``ONLY``, or the share of all."""
+    if "_HUB_MODEL_ACCESSES" in vars(helpers := sys.modules.get("tests.testing_utils", sys)):
+        vars(helpers)["_HUB_MODEL_ACCESSES"] = _AllKnown()
     share = float(os.environ.get(SHARE, "1"))
     if only := os.environ.get(ONLY):
         wanted = frozenset(Path(only).read_text().splitlines())
@@ -66,7 +80,8 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Write the outcome of each phase of a test: what a killed run has finished still counts."""
     if report.when == "call" or report.outcome != "passed":
         text = report.longreprtext.strip().splitlines() if report.failed else []
-        _write(test=report.nodeid, phase=report.when, outcome=report.outcome, text=text[-40:])
+        _write(test=report.nodeid, phase=report.when, outcome=report.outcome, text=text[-40:], guards=len(_guarded))
+        _guarded.clear()
 
 
 def pytest_collectreport(report: pytest.CollectReport) -> None:
@@ -81,6 +96,22 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         import safetransformers
 
         _write(report=dict(safetransformers.report()), patches=len(safetransformers.patches()))
+
+
+_guarded: list[None] = []
+
+
+def _count_guards() -> None:
+    """Note each model that gets its guard: a test that loads none says nothing about the patch."""
+    from safetransformers import guards
+
+    plain = guards.guard
+
+    def counted(model: Any, **fields: Any) -> Any:
+        _guarded.append(None)
+        return plain(model, **fields)
+
+    guards.guard = counted
 
 
 def _stop(signum: int, frame: FrameType | None) -> None:

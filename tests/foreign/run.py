@@ -1,0 +1,279 @@
+"""Other people's test suites, plain and against patched transformers: a test that fails only with the patch is our bug.
+
+Each suite comes from the sdist of the installed version and runs in a process of its own, twice. The patched run has the
+tests that passed plain; what fails there is run once more both ways, so that a test of random numbers is not taken for
+a bug. Tests find tiny models with random weights in a hub cache (``foreign_hub.py``); everything else of the hub is
+unreachable, in both runs. pytest does not collect this folder.
+
+    python tests/foreign/run.py --suite peft --limit test_auto.py test_decoder_models.py --share 0.1
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+import foreign_hub
+import foreign_plugin
+
+HERE = Path(__file__).resolve().parent
+UNREACHABLE = "http://127.0.0.1:9"  # the discard port: refused at once
+
+# Files that cannot say anything on a CPU without the hub, and what they need.
+LEFT_OUT: Mapping[str, Mapping[str, str]] = {
+    "peft": {
+        "test_common_gpu.py": "a GPU",
+        "test_gpu_examples.py": "a GPU",
+        "test_gptqmodel.py": "a GPU",
+        "test_quantization.py": "a GPU",
+        "test_vision_models.py": "a data set of the hub",
+    },
+    "accelerate": {
+        "test_cli.py": "a network",
+        "test_examples.py": "the repository's examples",
+        "test_fp8.py": "a GPU",
+        "test_launch.py": "processes of its own, which have no patch",
+        "test_metrics.py": "processes of its own, which have no patch",
+        "test_multidevice.py": "several GPUs",
+        "test_quantization.py": "a GPU",
+        "test_sagemaker.py": "an account",
+        "test_tpu.py": "a TPU",
+    },
+    "sentence-transformers": {},
+}
+
+
+@dataclass
+class Run:
+    """What one process of pytest has told.
+
+    Args:
+        outcomes: "passed", "failed" or "skipped" by node id.
+        texts: the end of the traceback of what failed, by node id; also of files that could not be imported.
+        unimportable: files that could not be imported.
+        guarded: the node ids of tests in which a model was guarded.
+        is_whole: whether it came to its end, within its time and without dying.
+        report: what the guards did, where it was patched.
+    """
+
+    outcomes: dict[str, str] = field(default_factory=dict)
+    texts: dict[str, list[str]] = field(default_factory=dict)
+    unimportable: list[str] = field(default_factory=list)
+    guarded: set[str] = field(default_factory=set)
+    is_whole: bool = False
+    report: dict[str, int] = field(default_factory=dict)
+
+    def passed(self) -> frozenset[str]:
+        """The node ids of what passed."""
+        return frozenset(test for test, outcome in self.outcomes.items() if outcome == "passed")
+
+    def lost(self, wanted: Iterable[str]) -> list[str]:
+        """What did not pass of ``wanted``; of a run that was cut short, only what failed for certain."""
+        return [test for test in wanted if self.outcomes.get(test, "passed" if not self.is_whole else "") != "passed"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How much of a suite to run.
+
+    Args:
+        files: names of test files; none means all that are not in ``LEFT_OUT``.
+        expression: pytest's ``-k``.
+        share: of the tests, from 0 to 1; the same ones in every run.
+        minutes: for one process; what it has not finished by then does not count.
+        test_timeout_s: for one test.
+    """
+
+    files: tuple[str, ...]
+    expression: str
+    share: float
+    minutes: float
+    test_timeout_s: int
+
+
+def fetch(suite: str, into: Path) -> Path:
+    """Download and unpack the sdist of the installed version.
+
+    Returns:
+        The unpacked folder. Sdists leave out ``__init__.py`` of ``tests``, which relative imports need: it is made.
+
+    Raises:
+        subprocess.CalledProcessError: where pip cannot get it.
+    """
+    pinned = f"{suite}=={version(suite)}"
+    folder = into / f"{suite.replace('-', '_')}-{version(suite)}"
+    if not folder.exists():
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(into)]
+        subprocess.run([*pip, "--no-binary", suite, pinned], check=True)
+        with tarfile.open(into / f"{folder.name}.tar.gz") as archive:
+            archive.extractall(into, filter="data")
+    (folder / "tests" / "__init__.py").touch()
+    return folder
+
+
+def run(folder: Path, home: Path, options: Options, *, patch: bool, only: Collection[str] | None = None) -> Run:
+    """Run a suite once.
+
+    Args:
+        folder: of the unpacked sdist.
+        home: what ``HF_HOME`` is to be.
+        options: what to run of it.
+        patch: whether to call ``safetransformers.patch()`` first.
+        only: node ids; instead of ``options.share``.
+    """
+    suite = folder.name.rpartition("-")[0].replace("_", "-")
+    left_out = [] if options.files else [f"--ignore=tests/{name}" for name in LEFT_OUT[suite]]
+    targets = [f"tests/{name}" for name in options.files] or ["tests"]
+    command = [sys.executable, "-m", "pytest", "-p", foreign_plugin.__name__, "-p", "no:cacheprovider", "-q"]
+    # Not the suite's own addopts, which need a coverage plugin, nor its filters, which make a newer library's
+    # deprecations errors.
+    command += ["-o", "addopts=", "-o", "filterwarnings=", "--continue-on-collection-errors", "--tb=short", *left_out, *targets]
+    command += ["-k", options.expression] if options.expression else []
+    with tempfile.TemporaryDirectory() as scratch:
+        outcomes = Path(scratch) / "outcomes.jsonl"
+        outcomes.touch()
+        env = os.environ | {
+            "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")]),
+            "HF_HOME": str(home),
+            "HF_HUB_OFFLINE": "1",
+            "HF_ENDPOINT": UNREACHABLE,  # for tests that switch offline mode off
+            "CUDA_VISIBLE_DEVICES": "",
+            "OMP_NUM_THREADS": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+            "TMPDIR": scratch,
+            foreign_plugin.PATCH: str(int(patch)),
+            foreign_plugin.OUTCOMES: str(outcomes),
+            foreign_plugin.SHARE: str(options.share),
+            foreign_plugin.TEST_TIMEOUT_S: str(options.test_timeout_s),
+        }
+        if only is not None:
+            wanted = Path(scratch) / "only.txt"
+            wanted.write_text("\n".join(only))
+            env[foreign_plugin.ONLY] = str(wanted)
+        log = folder.parent / f"{folder.name}-{'patched' if patch else 'plain'}.log"
+        with log.open("a") as output:
+            try:
+                done = subprocess.run(
+                    command, cwd=folder, env=env, stdout=output, stderr=output, timeout=options.minutes * 60
+                )
+                # 0 and 1 are pytest's own ends; 2 is one that an error in importing a file brings about.
+                is_whole = done.returncode in (0, 1, 2)
+            except subprocess.TimeoutExpired:
+                is_whole = False
+        return read(outcomes, is_whole)
+
+
+def read(outcomes: Path, is_whole: bool) -> Run:
+    """What the plugin wrote. A test failed where any of its phases did."""
+    result = Run(is_whole=is_whole)
+    for line in map(json.loads, outcomes.read_text().splitlines()):
+        if "report" in line:
+            result.report = line["report"]
+            continue
+        test = line["test"]
+        if line["outcome"] == "failed":
+            result.texts[test] = line["text"]
+        if line["phase"] == "collect":
+            result.unimportable.append(test)
+        elif result.outcomes.get(test) != "failed":
+            result.outcomes[test] = line["outcome"]
+        if line.get("guards"):
+            result.guarded.add(test)
+    return result
+
+
+def compare(suite: str, sources: Path, home: Path, options: Options) -> list[str]:
+    """Run one suite both ways and print what came out.
+
+    Returns:
+        The node ids of the tests that fail only with the patch.
+    """
+    folder = fetch(suite, sources)
+    plain = run(folder, home, options, patch=False)
+    patched = run(folder, home, options, patch=True, only=plain.passed())
+    suspects = patched.lost(plain.passed())
+    broken, again = [], patched
+    if suspects:
+        steady = run(folder, home, options, patch=False, only=suspects).passed()
+        again = run(folder, home, options, patch=True, only=suspects)
+        broken = sorted(again.lost(steady))
+    say(f"\n{suite} {version(suite)}, transformers {version('transformers')}, torch {version('torch')}\n")
+    print_table(plain, patched, broken)
+    for file in plain.unimportable:
+        say(f"could not be imported, in both runs: {file}: {plain.texts[file][-1]}")
+    for name, ended in (("plain", plain), ("patched", patched)):
+        if not ended.is_whole:
+            say(f"the {name} run did not come to its end: what it left is not compared")
+    if unsteady := sorted(set(suspects) - set(broken)):
+        say(f"failed once with the patch, and not again or also without: {', '.join(unsteady)}")
+    say(f"the guards: {patched.report}")
+    for test in broken:
+        say("\n".join(["", f"FAILS ONLY WITH THE PATCH: {test}", *again.texts.get(test, ["no outcome"])]))
+    return broken
+
+
+def print_table(plain: Run, patched: Run, broken: Collection[str]) -> None:
+    """One line a file, in Markdown, and one of all."""
+    columns = {
+        "run plain": Counter(map(file_of, plain.outcomes)),
+        "skipped": Counter(file_of(test) for test, outcome in plain.outcomes.items() if outcome == "skipped"),
+        "passed plain": Counter(map(file_of, plain.passed())),
+        "run patched": Counter(map(file_of, patched.outcomes)),
+        "passed patched": Counter(map(file_of, patched.passed())),
+        "with guarded models": Counter(map(file_of, patched.guarded)),
+        "failing only with the patch": Counter(map(file_of, broken)),
+    }
+    say("| file | " + " | ".join(columns) + " |")
+    say("|---|" + "--:|" * len(columns))
+    for file in sorted(columns["run plain"]):
+        say(f"| {file} | " + " | ".join(str(counts[file]) for counts in columns.values()) + " |")
+    say("| all | " + " | ".join(str(counts.total()) for counts in columns.values()) + " |")
+
+
+def file_of(test: str) -> str:
+    """The file of a node id, without its folder."""
+    return test.partition("::")[0].rpartition("/")[2]
+
+
+def say(line: str) -> None:
+    """Print a line at once, for whoever watches a long run."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def main() -> int:
+    """Read the arguments, run the suites.
+
+    Returns:
+        The exit code: 1 where any test fails only with the patch.
+    """
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--suite", choices=LEFT_OUT, action="append", help="repeat for several (default: all)")
+    parser.add_argument("--limit", nargs="+", default=(), metavar="FILE", help="these test files of the suite only")
+    parser.add_argument("-k", dest="expression", default="", help="pytest's -k")
+    parser.add_argument("--share", type=float, default=1.0, help="the share of the tests to run, 0 to 1 (default 1)")
+    parser.add_argument("--minutes", type=float, default=60.0, help="for one process (default 60)")
+    parser.add_argument("--test-timeout", type=int, default=60, metavar="SECONDS", help="for one test (default 60)")
+    parser.add_argument("--folder", type=Path, help="keep sdists, models and pytest's output here (default: temporary)")
+    given = parser.parse_args()
+    options = Options(tuple(given.limit), given.expression, given.share, given.minutes, given.test_timeout)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = (given.folder or Path(temporary)).resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        foreign_hub.fill(folder / "home")
+        broken = [test for suite in given.suite or LEFT_OUT for test in compare(suite, folder, folder / "home", options)]
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
