@@ -46,10 +46,14 @@ def _guarded_class(name: str, theirs: type) -> type:
 def _guarded_loader(ours: type, loader: str, plain: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(plain)
     def load(cls: type, *args: Any, **kwargs: Any) -> Any:
+        from .loading.hook import auto_from_pretrained
         from .patching import loading_through_us
 
-        with loading_through_us():
-            return getattr(super(ours, cls), loader)(*args, **kwargs)
+        with loading_through_us("code", *(["models"] if hasattr(ours, "_model_mapping") else [])):
+            theirs = getattr(super(ours, cls), loader)
+            if loader == "from_pretrained":
+                return auto_from_pretrained(theirs, cls, args, kwargs)
+            return theirs(*args, **kwargs)
 
     return load
 
@@ -59,7 +63,7 @@ def _guarded_pipeline(theirs: Callable[..., Any]) -> Callable[..., Any]:
     def pipeline(*args: Any, **kwargs: Any) -> Any:
         from .patching import loading_through_us
 
-        with loading_through_us():
+        with loading_through_us("code", "models", "entries"):
             return theirs(*args, **kwargs)
 
     pipeline.__module__ = _PACKAGE

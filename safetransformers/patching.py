@@ -7,10 +7,11 @@ classes. Each wrapper first asks whether it is on here, so one that somebody els
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Final
 
 import wrapt
 
@@ -18,6 +19,7 @@ from . import compat
 from .loading import hook as loading
 
 Wrapper = Callable[[Callable[..., Any], Any, tuple[Any, ...], dict[str, Any]], Any]
+Target = tuple[Any, str, Wrapper]
 
 
 class _Installed:
@@ -51,8 +53,8 @@ class _State:
         self.lock = threading.RLock()
         self.is_patched = False
         self.blocks = 0
-        self.loads = 0
-        self.installed: list[_Installed] = []
+        self.loads: Counter[str] = Counter()  # those under way through our Auto classes, by group of targets
+        self.installed: dict[str, list[_Installed]] = {}
 
 
 _state = _State()
@@ -110,22 +112,26 @@ def patches() -> tuple[str, ...]:
     with _state.lock:
         if not (_state.is_patched or _state.blocks):
             return ()
-        return tuple(map(str, _state.installed))
+        return tuple(str(installed) for group in _state.installed.values() for installed in group)
 
 
 @contextmanager
-def loading_through_us() -> Iterator[None]:
-    """Guard the loads of this thread or task inside the block; others are left as they are."""
+def loading_through_us(*groups: str) -> Iterator[None]:
+    """Guard the loads of this thread or task inside the block; others are left as they are.
+
+    Args:
+        *groups: the groups of targets that the load goes through: a tokenizer need not import what models need.
+    """
     token = _load_is_ours.set(True)
     with _state.lock:
-        _state.loads += 1
+        _state.loads.update(groups)
         _settle()
     try:
         yield
     finally:
         _load_is_ours.reset(token)
         with _state.lock:
-            _state.loads -= 1
+            _state.loads.subtract(groups)
             _settle()
 
 
@@ -135,31 +141,48 @@ def is_on() -> bool:
 
 
 def _settle() -> None:
-    """Install or remove the wrappers, as the state asks. The caller holds the lock."""
-    needed = _state.is_patched or _state.blocks > 0 or _state.loads > 0
-    if needed and not _state.installed:
-        _state.installed = [_Installed(*target) for target in _targets()]
-    elif not needed and _state.installed:
-        for installed in reversed(_state.installed):
-            installed.remove()
-        _state.installed = []
+    """Install or remove the wrappers of each group, as the state asks. The caller holds the lock."""
+    for group, targets in _GROUPS.items():
+        needed = _state.is_patched or _state.blocks > 0 or _state.loads[group] > 0
+        if needed and group not in _state.installed:
+            _state.installed[group] = [_Installed(*target) for target in targets()]
+        elif not needed:
+            for installed in reversed(_state.installed.pop(group, [])):
+                installed.remove()
 
 
-def _targets() -> list[tuple[Any, str, Wrapper]]:
-    from transformers import PreTrainedModel, dynamic_module_utils
+def _model_targets() -> list[Target]:
+    from transformers import PreTrainedModel
     from transformers.generation import utils as generation_utils
 
-    targets: list[tuple[Any, str, Wrapper]] = [
+    return [
         (PreTrainedModel, "from_pretrained", loading.from_pretrained),
         (PreTrainedModel, "_from_config", loading.from_config),
-        (dynamic_module_utils, "get_cached_module_file", loading.cached_module_file),
         (generation_utils, "get_cached_module_file", loading.cached_module_file),  # its own name, for custom_generate
-        (*compat.pipeline_loader(), loading.pipeline_model),
     ]
-    targets += [(cls, method, loading.from_parts) for cls, method in compat.assemblers()]
+
+
+def _code_targets() -> list[Target]:
+    from transformers import dynamic_module_utils
+
+    return [(dynamic_module_utils, "get_cached_module_file", loading.cached_module_file)]
+
+
+def _entry_targets() -> list[Target]:
+    """Transformers' own ways in, beside our Auto classes."""
     loaders = dict.fromkeys(
         next(owner for owner in cls.__mro__ if "from_pretrained" in vars(owner))  # AutoBackbone inherits its loader
         for cls in compat.auto_classes().values()
     )
-    targets += [(owner, "from_pretrained", loading.auto_from_pretrained) for owner in loaders]
-    return targets
+    return [
+        (*compat.pipeline_loader(), loading.pipeline_model),
+        *((cls, method, loading.from_parts) for cls, method in compat.assemblers()),
+        *((owner, "from_pretrained", loading.auto_from_pretrained) for owner in loaders),
+    ]
+
+
+_GROUPS: Final[dict[str, Callable[[], list[Target]]]] = {
+    "models": _model_targets,
+    "code": _code_targets,
+    "entries": _entry_targets,
+}
