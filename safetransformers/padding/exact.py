@@ -14,6 +14,8 @@ from .facts import Facts
 from .layout import Layout, Path, leaves, rebuild
 from .plan import LABELS, Group, Plan, is_target
 
+_CACHES = ("past_key_values", "cache_params", "mems", "state")
+
 
 def split(facts: Facts, call: Call, mask: Tensor, target_mask: Tensor | None) -> Plan:
     """Group the rows by real length, each group with its own unpadded arguments.
@@ -116,7 +118,7 @@ def _refuse(facts: Facts, named: dict[str, Any]) -> None:
 def _no_tensor(facts: Facts, path: Path, leaf: Any) -> Any:
     if leaf is None or isinstance(leaf, (bool, int, float, str)):
         return leaf
-    if hasattr(leaf, "get_seq_length"):  # a cache that nobody asked for
+    if path[0] in _CACHES:  # nobody asked for it
         return None
     raise PaddingError(
         "ST-MASK-006",

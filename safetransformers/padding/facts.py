@@ -9,7 +9,7 @@ from typing import Any, Literal, cast
 
 from torch import nn
 
-from .known import Left, Right, measured
+from .known import Left, Right, hidden_states_are_wrong, measured
 
 ConfigPath = tuple[str, ...]
 _FROM_IDS = "create_position_ids_from_input_ids"
@@ -27,6 +27,7 @@ class Facts:
         right: how a right-padded batch is made right.
         left: how a left-padded batch is made right.
         left_when_traced: the same where rows cannot be rolled: the token outputs are right, a pooled one may not be.
+        wrong_hidden_states: whether no mask makes the intermediate hidden states right, though all else.
         measured: whether ``right`` and ``left`` come from a measurement of this class or of one that it inherits from.
     """
 
@@ -37,6 +38,7 @@ class Facts:
     right: Right
     left: Left
     left_when_traced: Left
+    wrong_hidden_states: bool
     measured: bool
 
     def takes(self, parameter: str) -> bool:
@@ -59,6 +61,7 @@ def facts_of(model: nn.Module) -> Facts:
         right=right,
         left=left,
         left_when_traced=by_rule if left in ("roll", "exact") else left,
+        wrong_hidden_states=hidden_states_are_wrong(type(model)),
         measured=known is not None,
     )
 

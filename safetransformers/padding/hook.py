@@ -108,7 +108,8 @@ class PaddingHook:
     def _apply(self, module: nn.Module, call: Call, mask: Tensor, pad: int, leading: bool, trailing: bool) -> Arguments:
         """The mask, and what left padding needs beside it."""
         facts = self.facts
-        if (trailing and facts.right == "exact") or (leading and facts.left == "exact"):
+        is_wrong = (trailing and facts.right == "exact") or (leading and facts.left == "exact")
+        if is_wrong or (facts.wrong_hidden_states and _asks_for_hidden_states(module, call)):
             notes.not_invariant(self, "left" if leading else "right")
         elif not facts.measured:
             notes.unmeasured(self)
@@ -275,6 +276,11 @@ def edges(pads: Tensor) -> tuple[bool, bool]:
     """Whether any row begins, and whether any ends, with padding. Cost: one small kernel and one sync."""
     leading, trailing = pads[:, :: pads.shape[1] - 1].any(0).tolist()
     return leading, trailing
+
+
+def _asks_for_hidden_states(module: nn.Module, call: Call) -> bool:
+    asked = call.get("output_hidden_states")
+    return bool(getattr(module.config, "output_hidden_states", False) if asked is None else asked)
 
 
 def has_rows(ids: Any) -> TypeGuard[Tensor]:

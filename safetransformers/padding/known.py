@@ -6,6 +6,7 @@ The data file is written by ``make conformance``; each class was run padded and 
 from __future__ import annotations
 
 import json
+from collections.abc import Container
 from functools import lru_cache
 from importlib import resources
 from importlib.metadata import version
@@ -28,17 +29,34 @@ class Known(NamedTuple):
 def measured(cls: type) -> Known | None:
     """The measurement of a class of transformers, or of the nearest one that it inherits from."""
     table = _table()
+    name = _nearest(cls, table)
+    return None if name is None else table[name]
+
+
+def hidden_states_are_wrong(cls: type) -> bool:
+    """Whether the class's intermediate hidden states stay wrong though a mask makes all else right."""
+    by_version = _data()["meta"]["wrong_hidden_states"].values()
+    return _nearest(cls, {name for names in by_version for name in names}) is not None
+
+
+def _nearest(cls: type, names: Container[str]) -> str | None:
+    """The name of the class, or of the first that it inherits from, which is transformers' own and among the names."""
     for base in cls.__mro__:
-        if base.__module__.startswith("transformers.models.") and base.__name__ in table:
-            return table[base.__name__]
+        if base.__module__.startswith("transformers.models.") and base.__name__ in names:
+            return base.__name__
     return None
+
+
+@lru_cache(maxsize=1)
+def _data() -> dict[str, Any]:
+    data: dict[str, Any] = json.loads(resources.files(__package__).joinpath("measured.json").read_text("utf-8"))
+    return data
 
 
 @lru_cache(maxsize=1)
 def _table() -> dict[str, Known]:
     """The table of the installed transformers; of a version between the measured ones the more careful of both."""
-    text = resources.files(__package__).joinpath("measured.json").read_text(encoding="utf-8")
-    return table_of(json.loads(text), version("transformers"))
+    return table_of(_data(), version("transformers"))
 
 
 def table_of(data: dict[str, Any], installed: str) -> dict[str, Known]:

@@ -6,111 +6,142 @@ architectures are the real ones, the weights are not: tests of pinned numbers fa
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 REVISION = "0" * 40
 VOCABULARY = 1024
-# The real checkpoints' special tokens matter, since a pad id decides what a guard does: they are the config's defaults.
+# Special tokens are the config's defaults, as in the real checkpoints: a guard's decisions hang on the pad token.
 _SIZES = {
     "vocab_size": VOCABULARY,
     "hidden_size": 32,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
-    "num_key_value_heads": 2,
+    "num_key_value_heads": 4,
     "head_dim": 8,
     "intermediate_size": 64,
     "max_position_embeddings": 512,
 }
-_BART = {"d_model": 32, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "encoder_layers": 2, "decoder_layers": 2}
-_BART_HEADS = {"encoder_attention_heads": 4, "decoder_attention_heads": 4}
-_OPT = {"ffn_dim": 64, "word_embed_proj_dim": 32}
-_T5 = {"d_ff": 64, "d_kv": 8, "num_decoder_layers": 2, "decoder_start_token_id": 0}
-_EXPERTS = {"num_experts": 4, "num_local_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 64}
-
-MODELS: dict[str, tuple[str, dict[str, Any]]] = {
-    "facebook/opt-125m": ("OPTForCausalLM", _OPT),
-    "gpt2": ("GPT2LMHeadModel", {}),
-    "hf-internal-testing/Mixtral-tiny": ("MixtralForCausalLM", _EXPERTS),
-    "hf-internal-testing/tiny-qwen3-moe": ("Qwen3MoeForCausalLM", _EXPERTS),
-    "hf-internal-testing/tiny-random-BertModel": ("BertModel", {}),
-    "hf-internal-testing/tiny-random-Gemma3ForCausalLM": ("Gemma3ForCausalLM", {"sliding_window": 16}),
-    "hf-internal-testing/tiny-random-LlamaForCausalLM": ("LlamaForCausalLM", {}),
-    "hf-internal-testing/tiny-random-MistralForCausalLM": ("MistralForCausalLM", {}),
-    "hf-internal-testing/tiny-random-gpt2": ("GPT2LMHeadModel", {}),
-    "peft-internal-testing/opt-125m": ("OPTForCausalLM", _OPT),
-    "peft-internal-testing/tiny-dummy-qwen2": ("Qwen2ForCausalLM", {}),
-    "peft-internal-testing/tiny-random-BartForConditionalGeneration": (
-        "BartForConditionalGeneration",
-        _BART | _BART_HEADS,
+_MORE_SIZES: dict[str, dict[str, Any]] = {
+    "Bart": {f"{side}_{name}": n for side in ("encoder", "decoder") for name, n in (("ffn_dim", 64), ("layers", 2))}
+    | {"d_model": 32, "encoder_attention_heads": 4, "decoder_attention_heads": 4},
+    "Bloom": {"n_head": 4, "n_layer": 2},
+    "GPTJ": {"rotary_dim": 4},
+    "Gemma3": {"sliding_window": 16},
+    "Llama4": {"num_local_experts": 4, "intermediate_size_mlp": 64, "moe_layers": [0, 1], "pad_token_id": 0},
+    "LlamaForSequenceClassification": {"pad_token_id": 0},
+    "OPT": {"ffn_dim": 64, "word_embed_proj_dim": 32},
+    "T5": {"d_ff": 64, "d_kv": 8, "num_decoder_layers": 2, "decoder_start_token_id": 0},
+    **dict.fromkeys(
+        ("GptOss", "Mixtral", "Qwen3Moe"),
+        {"num_experts": 4, "num_local_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 64},
     ),
-    "peft-internal-testing/tiny-random-BertForSequenceClassification": ("BertForSequenceClassification", {}),
-    "peft-internal-testing/tiny-random-BertModel": ("BertModel", {}),
-    "peft-internal-testing/tiny-random-BloomForCausalLM": ("BloomForCausalLM", {"n_head": 4, "n_layer": 2}),
-    "peft-internal-testing/tiny-random-DebertaModel": ("DebertaModel", {}),
-    "peft-internal-testing/tiny-random-DebertaV2Model": ("DebertaV2Model", {}),
-    "peft-internal-testing/tiny-random-GPT2LMHeadModel": ("GPT2LMHeadModel", {}),
-    "peft-internal-testing/tiny-random-GPTJForCausalLM": ("GPTJForCausalLM", {"rotary_dim": 4}),
-    "peft-internal-testing/tiny-random-GPTNeoXForCausalLM": ("GPTNeoXForCausalLM", {}),
-    "peft-internal-testing/tiny-random-LlamaForCausalLM": ("LlamaForCausalLM", {}),
-    "peft-internal-testing/tiny-random-OPTForCausalLM": ("OPTForCausalLM", _OPT),
-    "peft-internal-testing/tiny-random-RobertaForSequenceClassification": ("RobertaForSequenceClassification", {}),
-    "peft-internal-testing/tiny-random-RobertaModel": ("RobertaModel", {}),
-    "peft-internal-testing/tiny-random-T5ForConditionalGeneration": ("T5ForConditionalGeneration", _T5),
-    "peft-internal-testing/tiny-random-T5ForConditionalGeneration-calibrated": ("T5ForConditionalGeneration", _T5),
-    "peft-internal-testing/tiny-random-gpt2": ("GPT2LMHeadModel", {}),
-    "peft-internal-testing/tiny-random-t5": ("T5ForConditionalGeneration", _T5),
-    "trl-internal-testing/tiny-GptOssForCausalLM": ("GptOssForCausalLM", _EXPERTS),
-    "trl-internal-testing/tiny-LlamaForSequenceClassification-3.2": ("LlamaForSequenceClassification", {"pad_token_id": 0}),
-    "trl-internal-testing/tiny-Qwen2ForCausalLM-2.5": ("Qwen2ForCausalLM", {}),
-    "trl-internal-testing/tiny-Qwen3ForCausalLM": ("Qwen3ForCausalLM", {}),
-    "trl-internal-testing/tiny-Qwen3MoeForCausalLM": ("Qwen3MoeForCausalLM", _EXPERTS),
-    "trl-internal-testing/tiny-random-LlamaForCausalLM": ("LlamaForCausalLM", {}),
 }
+_ORGANISATIONS = {"peft": "peft-internal-testing", "hf": "hf-internal-testing", "trl": "trl-internal-testing"}
+_MODELS = {
+    "BartForConditionalGeneration": "peft/tiny-random-BartForConditionalGeneration",
+    "BertForSequenceClassification": "peft/tiny-random-BertForSequenceClassification",
+    "BertModel": "peft/tiny-random-BertModel hf/tiny-random-BertModel",
+    "BloomForCausalLM": "peft/tiny-random-BloomForCausalLM",
+    "DebertaModel": "peft/tiny-random-DebertaModel",
+    "DebertaV2Model": "peft/tiny-random-DebertaV2Model",
+    "GPT2LMHeadModel": "peft/tiny-random-GPT2LMHeadModel peft/tiny-random-gpt2 hf/tiny-random-gpt2 gpt2",
+    "GPTJForCausalLM": "peft/tiny-random-GPTJForCausalLM",
+    "GPTNeoXForCausalLM": "peft/tiny-random-GPTNeoXForCausalLM",
+    "Gemma3ForCausalLM": "hf/tiny-random-Gemma3ForCausalLM",
+    "GptOssForCausalLM": "trl/tiny-GptOssForCausalLM",
+    "Llama4ForCausalLM": "trl/tiny-Llama4ForCausalLM",
+    "LlamaForCausalLM": "peft/tiny-random-LlamaForCausalLM hf/tiny-random-LlamaForCausalLM trl/tiny-random-LlamaForCausalLM",
+    "LlamaForSequenceClassification": "trl/tiny-LlamaForSequenceClassification-3.2",
+    "MistralForCausalLM": "hf/tiny-random-MistralForCausalLM",
+    "MixtralForCausalLM": "hf/Mixtral-tiny",
+    "OPTForCausalLM": "peft/tiny-random-OPTForCausalLM peft/opt-125m facebook/opt-125m",
+    "Qwen2ForCausalLM": "peft/tiny-dummy-qwen2 trl/tiny-Qwen2ForCausalLM-2.5",
+    "Qwen3ForCausalLM": "trl/tiny-Qwen3ForCausalLM",
+    "Qwen3MoeForCausalLM": "trl/tiny-Qwen3MoeForCausalLM hf/tiny-qwen3-moe",
+    "RobertaForSequenceClassification": "peft/tiny-random-RobertaForSequenceClassification",
+    "RobertaModel": "peft/tiny-random-RobertaModel",
+    "T5ForConditionalGeneration": "peft/tiny-random-T5ForConditionalGeneration peft/tiny-random-t5"
+    " peft/tiny-random-T5ForConditionalGeneration-calibrated",
+}
+# Adapter, its model's class, its model's id, and its task.
+_ADAPTERS = (
+    ("peft/tiny-OPTForCausalLM-lora", "OPTForCausalLM", "peft/tiny-random-OPTForCausalLM", "CAUSAL_LM"),
+    ("peft/tiny-opt-lora-revision", "OPTForCausalLM", "peft/tiny-random-OPTForCausalLM", "CAUSAL_LM"),
+    ("peft/opt-125m-dummy-lora", "OPTForCausalLM", "peft/opt-125m", "CAUSAL_LM"),
+    ("peft/gpt2-lora-random", "GPT2LMHeadModel", "gpt2", "CAUSAL_LM"),
+    ("peft/tiny_T5ForSeq2SeqLM-lora", "T5ForConditionalGeneration", "peft/tiny-random-t5", "SEQ_2_SEQ_LM"),
+    ("peft/tiny_OPTForSequenceClassification-lora", "OPTForSequenceClassification", "peft/opt-125m", "SEQ_CLS"),
+    ("peft/tiny_GPT2ForTokenClassification-lora", "GPT2ForTokenClassification", "gpt2", "TOKEN_CLS"),
+    ("peft/tiny_OPTForQuestionAnswering-lora", "OPTForQuestionAnswering", "peft/opt-125m", "QUESTION_ANS"),
+    ("peft/tiny_OPTForFeatureExtraction-lora", "OPTModel", "peft/opt-125m", "FEATURE_EXTRACTION"),
+)
 
 
 def fill(home: Path) -> None:
-    """Write every model and a tokenizer into the hub cache under ``home``, as ``HF_HOME`` has it.
+    """Write every model, with a tokenizer, and every adapter into the hub cache under ``home``, as ``HF_HOME`` has it.
 
     Args:
-        home: the folder to make; an id that is in it already is kept.
+        home: the folder to make; one that is there already is kept as it is.
     """
-    for model_id, (architecture, sizes) in MODELS.items():
-        repo = home / "hub" / f"models--{model_id.replace('/', '--')}"
-        if not repo.exists():
-            save(architecture, sizes, repo / "snapshots" / REVISION)
-            (repo / "refs").mkdir()
-            (repo / "refs" / "main").write_text(REVISION)
-
-
-def save(architecture: str, sizes: dict[str, Any], folder: Path) -> None:
-    """A checkpoint folder with random weights and the tokenizer; the same architecture gives the same weights."""
+    if home.exists():
+        return
     import torch
     import transformers
+    from peft import LoraConfig, get_peft_model
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
+    words = tokenizer()
+    for architecture, names in _MODELS.items():
+        for name in names.split():
+            torch.manual_seed(0)
+            folder = snapshot(home, name)
+            tiny(architecture).save_pretrained(folder)
+            words.save_pretrained(folder)
+    for adapter, architecture, base, task in _ADAPTERS:
+        model = get_peft_model(tiny(architecture), LoraConfig(task_type=task, base_model_name_or_path=hub_id(base)))
+        model.peft_config["default"].base_model_name_or_path = hub_id(base)
+        model.save_pretrained(snapshot(home, adapter))
+
+
+def hub_id(name: str) -> str:
+    """The id on the hub, of a name with a short organisation."""
+    organisation, slash, rest = name.partition("/")
+    return _ORGANISATIONS.get(organisation, organisation) + slash + rest
+
+
+def snapshot(home: Path, name: str) -> Path:
+    """Where the cache has the only commit of a repository, which is known as main and as test."""
+    repo = home / "hub" / f"models--{hub_id(name).replace('/', '--')}"
+    for branch in ("main", "test"):
+        (repo / "refs").mkdir(parents=True, exist_ok=True)
+        (repo / "refs" / branch).write_text(REVISION)
+    return repo / "snapshots" / REVISION
+
+
+def tiny(architecture: str) -> Any:
+    """A model of a few thousand random weights."""
+    import transformers
+
     cls = getattr(transformers, architecture)
-    config = cls.config_class(**{**_SIZES, **sizes})
+    more = next((sizes for start, sizes in _MORE_SIZES.items() if architecture.startswith(start)), {})
+    config = cls.config_class(**{**_SIZES, **more})
     for name in ("bos_token_id", "eos_token_id"):
         if isinstance(getattr(config, name, None), int) and getattr(config, name) >= VOCABULARY:
             setattr(config, name, VOCABULARY - 1)
-    torch.manual_seed(0)
-    cls(config).save_pretrained(folder)
-    tokenizer().save_pretrained(folder)
+    return cls(config)
 
 
 def tokenizer() -> Any:
-    """One token a byte, behind the special tokens."""
+    """One token a byte, behind the special tokens, which stand where OPT has them."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     special = ("<s>", "<pad>", "</s>", "<unk>")
     words = [*special, *sorted(pre_tokenizers.ByteLevel.alphabet())]
-    bytes_only = Tokenizer(models.BPE({word: i for i, word in enumerate(words)}, [], unk_token="<unk>"))
-    bytes_only.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bytes_only.decoder = decoders.ByteLevel()
+    by_byte = Tokenizer(models.BPE({word: i for i, word in enumerate(words)}, [], unk_token="<unk>"))
+    by_byte.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    by_byte.decoder = decoders.ByteLevel()
     names = dict(zip(("bos_token", "pad_token", "eos_token", "unk_token"), special, strict=True))
-    return PreTrainedTokenizerFast(tokenizer_object=bytes_only, **names)
+    return PreTrainedTokenizerFast(tokenizer_object=by_byte, **names)
