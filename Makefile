@@ -60,6 +60,7 @@ types: $(NEWEST)/.installed ## mypy --strict on the package, mypy and pyright on
 
 bench: $(NEWEST)/.installed ## the benchmarks that take minutes; each adds a row to benchmarks/results
 	$(NEWEST)/bin/python benchmarks/import_time.py
+	$(NEWEST)/bin/python benchmarks/call_overhead.py
 
 conformance: $(NEWEST)/.installed ## measure padding on every text architecture, and write what the guard knows from it
 	$(NEWEST)/bin/python benchmarks/padding_conformance.py --jobs 2 --write-measured

@@ -1,4 +1,4 @@
-"""What the guard adds to a call, counted in operators and reads of device values, against the table in docs/padding.md."""
+"""What the guard adds to a call, in operators and reads of device values, against the table in docs/padding.md."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+from models import mask_of, padded_rows, tiny
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from safetransformers import guard
-
-from models import mask_of, padded_rows, tiny
 
 _DOCS = Path(__file__).parents[1] / "docs" / "padding.md"
 _VIEWS = ("slice", "select", "view", "lift_fresh", "detach", "unsqueeze", "expand", "t.default", "transpose", "alias")
@@ -51,7 +50,9 @@ def _counted_reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 
 def _documented() -> dict[str, tuple[int, int]]:
-    rows = re.findall(r"^\| (a mask is passed|no mask, .*?) \| (\d+) \| (\d+) \|$", _DOCS.read_text("utf-8"), re.M)
+    rows = re.findall(
+        r"^\| (a mask is passed|no mask, .*?) \| (\d+) \| (\d+) \|$", _DOCS.read_text("utf-8"), re.MULTILINE
+    )
     return {name: (int(kernels), int(syncs)) for name, kernels, syncs in rows}
 
 

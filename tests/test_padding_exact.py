@@ -143,7 +143,10 @@ def test_rows_of_one_length_run_once_and_bit_identical() -> None:
 
 
 def test_a_hidden_size_equal_to_a_length_is_not_taken_for_the_sequence() -> None:
-    plain, model = tiny("bert", hidden_size=8, num_attention_heads=2), tiny("bert", hidden_size=8, num_attention_heads=2)
+    plain, model = (
+        tiny("bert", hidden_size=8, num_attention_heads=2),
+        tiny("bert", hidden_size=8, num_attention_heads=2),
+    )
     ids = torch.tensor([[5, 6, 7, 8, 9, 4, 3, 11], [5, 6, 7, 8, 9, PAD, PAD, PAD]])
     output = exact_forward(model, ids)
     assert torch.allclose(output.last_hidden_state[1, :5], plain(ids[1:, :5])[0][0], atol=1e-5)

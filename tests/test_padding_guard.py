@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -110,10 +111,8 @@ def test_a_dictionary_of_masks_is_left_alone() -> None:
     causal = torch.ones(ids.shape[1], ids.shape[1]).tril().bool().expand(len(ids), 1, -1, -1)
     masks = {"full_attention": causal}
     seen = Seen(model := guard(tiny("llama")))
-    try:
+    with suppress(TypeError, AttributeError, RuntimeError):  # some forwards take none; what counts is what they got
         model(input_ids=ids, attention_mask=masks)
-    except (TypeError, AttributeError, RuntimeError):  # older forwards take no dictionary; what counts is what they got
-        pass
     assert seen["attention_mask"] is masks
 
 
@@ -347,3 +346,100 @@ def test_position_ids_are_those_that_the_docs_give() -> None:
     seen = Seen(model)
     model(input_ids=ids)
     assert torch.equal(seen["position_ids"], position_ids_from_mask(mask_of(ids)))
+
+
+def _bart() -> Any:
+    config = transformers.BartConfig(
+        vocab_size=64,
+        d_model=32,
+        encoder_layers=2,
+        decoder_layers=2,
+        encoder_attention_heads=4,
+        decoder_attention_heads=4,
+        encoder_ffn_dim=64,
+        decoder_ffn_dim=64,
+        max_position_embeddings=64,
+        init_std=0.3,
+        pad_token_id=PAD,
+        eos_token_id=EOS,
+        bos_token_id=BOS,
+        decoder_start_token_id=EOS,
+        forced_eos_token_id=None,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return transformers.BartForConditionalGeneration(config).eval()
+
+
+def test_left_padded_encoder_rows_that_count_their_columns_are_rolled_also_for_generate() -> None:
+    plain, model, ids = _bart(), guard(_bart()), padded_rows("left")
+    target = torch.tensor([[EOS, 5, 6], [EOS, 7, 8], [EOS, 9, 10]])
+    logits = model(input_ids=ids, decoder_input_ids=target).logits
+    kwargs = {"max_new_tokens": 6, "min_new_tokens": 6, "do_sample": False}
+    texts = model.generate(ids, **kwargs)
+    for row, tokens in enumerate(ROWS):
+        own = torch.tensor([tokens])
+        reference = plain(input_ids=own, decoder_input_ids=target[row : row + 1]).logits[0]
+        assert (logits[row] - reference).abs().max() < _TOLERANCE * reference.abs().max()
+        assert torch.equal(texts[row], plain.generate(own, **kwargs)[0])
+
+
+def test_decoder_ids_as_long_as_the_encoders_are_not_rolled() -> None:
+    plain, model, ids = _bart(), guard(_bart()), padded_rows("left")
+    target = torch.randint(5, 60, ids.shape)
+    logits = model(input_ids=ids, decoder_input_ids=target).logits
+    reference = plain(input_ids=torch.tensor([ROWS[1]]), decoder_input_ids=target[1:2]).logits[0]
+    assert (logits[1] - reference).abs().max() < _TOLERANCE * reference.abs().max()
+
+
+def test_rolled_rows_return_no_cache_and_a_cache_that_is_asked_for_is_told_to_be_wrong() -> None:
+    model, ids = guard(_bart()), padded_rows("left")
+    assert model(input_ids=ids).past_key_values is None
+    with pytest.warns(NotInvariantWarning):
+        model(input_ids=ids, use_cache=True)
+
+
+@pytest.mark.parametrize("mode", ["raise", "exact", "warn"])
+def test_a_policy_that_needs_values_decides_beside_the_compiled_graph(mode: str) -> None:
+    plain, model, ids = tiny("bert"), guard(tiny("bert"), padding=mode), padded_rows("right")
+    torch.compiler.reset()
+    compiled = torch.compile(model, backend="eager")
+    full = torch.tensor([[5, 6], [7, 8]])
+    assert torch.equal(compiled(input_ids=full)[0], plain(input_ids=full)[0])
+    if mode == "raise":
+        with pytest.raises(PaddingError, match="ST-MASK-001"):
+            compiled(input_ids=ids)
+    elif mode == "exact":
+        assert error(compiled, plain, ids) < _TOLERANCE
+    else:
+        with pytest.warns(UnmaskedPaddingWarning):
+            compiled(input_ids=ids)
+
+
+def test_an_export_under_strict_asks_for_a_mask() -> None:
+    model = guard(tiny("bert"))
+    with strict(), pytest.raises(PaddingError, match="ST-MASK-008"):
+        torch.export.export(model, (), {"input_ids": padded_rows("right")}, strict=False)
+
+
+def test_intermediate_states_that_no_mask_makes_right_are_told() -> None:
+    config = transformers.PegasusXConfig(
+        vocab_size=64,
+        d_model=32,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=4,
+        decoder_attention_heads=4,
+        encoder_ffn_dim=32,
+        decoder_ffn_dim=32,
+        block_size=4,
+        num_global_tokens=2,
+        pad_token_id=PAD,
+    )
+    model, ids = guard(transformers.PegasusXModel(config).eval()), padded_rows("right")
+    kwargs = {"input_ids": ids, "decoder_input_ids": torch.tensor([[EOS]] * len(ids))}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", SafeTransformersWarning)
+        model(**kwargs)
+    with pytest.warns(NotInvariantWarning):
+        model(**kwargs, output_hidden_states=True)

@@ -148,10 +148,9 @@ def masked_prompt(
     """
     if not (hook.facts.is_encoder_decoder and hook.facts.left == "roll" and bool((mask[:, 0] == 0).any())):
         return args, {**kwargs, "attention_mask": mask}
-    if args:
-        name = "input_ids" if "inputs" in kwargs else "inputs"
-        args, kwargs = (None, *args[1:]), {**kwargs, name: args[0]}
-    return args, rolled({**kwargs, "attention_mask": mask}, mask, hook.facts)[0]
+    named = {**kwargs, "attention_mask": mask} | ({"inputs": args[0]} if args else {})
+    changed = rolled(named, mask, hook.facts)[0]
+    return ((changed.pop("inputs"), *args[1:]) if args else args), changed
 
 
 def _token_id(which: Any, model: nn.Module, hook: PaddingHook, kwargs: dict[str, Any], config: Any) -> Any:

@@ -6,6 +6,7 @@ architectures are the real ones, the weights are not: tests of pinned numbers fa
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,15 @@ _MODELS = {
     "T5ForConditionalGeneration": "peft/tiny-random-T5ForConditionalGeneration peft/tiny-random-t5"
     " peft/tiny-random-T5ForConditionalGeneration-calibrated",
 }
+# Of an eleven-billion model a test of device maps needs the config alone.
+_T0PP = {
+    "vocab_size": 32128,
+    "d_model": 4096,
+    "d_ff": 10240,
+    "num_heads": 64,
+    "num_layers": 24,
+    "num_decoder_layers": 24,
+}
 # Adapter, its model's class, its model's id, and its task.
 _ADAPTERS = (
     ("peft/tiny-OPTForCausalLM-lora", "OPTForCausalLM", "peft/tiny-random-OPTForCausalLM", "CAUSAL_LM"),
@@ -82,10 +92,8 @@ def fill(home: Path) -> None:
     """Write every model, with a tokenizer, and every adapter into the hub cache under ``home``, as ``HF_HOME`` has it.
 
     Args:
-        home: the folder to make; one that is there already is kept as it is.
+        home: what ``HF_HOME`` is in this process: peft looks for an adapter's model in it.
     """
-    if home.exists():
-        return
     import torch
     import transformers
     from peft import LoraConfig, get_peft_model
@@ -100,9 +108,11 @@ def fill(home: Path) -> None:
             tiny(architecture).save_pretrained(folder)
             words.save_pretrained(folder)
     for adapter, architecture, base, task in _ADAPTERS:
-        model = get_peft_model(tiny(architecture), LoraConfig(task_type=task, base_model_name_or_path=hub_id(base)))
-        model.peft_config["default"].base_model_name_or_path = hub_id(base)
-        model.save_pretrained(snapshot(home, adapter))
+        model = tiny(architecture)
+        model.name_or_path = hub_id(base)
+        adapted = get_peft_model(model, LoraConfig(task_type=task, fan_in_fan_out=architecture.startswith("GPT2")))
+        adapted.save_pretrained(snapshot(home, adapter))
+    transformers.T5Config(**_T0PP).save_pretrained(snapshot(home, "bigscience/T0pp"))
 
 
 def hub_id(name: str) -> str:
@@ -145,3 +155,7 @@ def tokenizer() -> Any:
     by_byte.decoder = decoders.ByteLevel()
     names = dict(zip(("bos_token", "pad_token", "eos_token", "unk_token"), special, strict=True))
     return PreTrainedTokenizerFast(tokenizer_object=by_byte, **names)
+
+
+if __name__ == "__main__":
+    fill(Path(os.environ["HF_HOME"]))

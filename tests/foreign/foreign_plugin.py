@@ -87,7 +87,9 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 def pytest_collectreport(report: pytest.CollectReport) -> None:
     """Write which files could not be imported."""
     if report.failed:
-        _write(test=report.nodeid, phase="collect", outcome="failed", text=report.longreprtext.strip().splitlines()[-5:])
+        _write(
+            test=report.nodeid, phase="collect", outcome="failed", text=report.longreprtext.strip().splitlines()[-5:]
+        )
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
