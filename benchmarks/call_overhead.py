@@ -1,7 +1,7 @@
 """What does the guard add to a call, in host time, over the same call of a plain model?
 
-Each pair runs in turns (A B A B ...) in one process and gets a line and a row of the CSV: medians, interquartile ranges,
-the difference in microseconds and the ratio. The empty module shows the cost of the hook alone; MiniLM is a real BERT.
+Each pair runs in turns (A B A B ...) in one process and gets a line and a row of the CSV: medians, quartiles, the
+difference in microseconds and the ratio. The empty module shows the hook alone; the BERT has MiniLM's size.
 """
 
 from __future__ import annotations
