@@ -14,7 +14,8 @@ from .facts import Facts
 from .layout import Layout, Path, leaves, rebuild
 from .plan import LABELS, Group, Plan, is_target
 
-_CACHES = ("past_key_values", "cache_params", "mems", "state")
+# The names by which models return what they keep for the next call (ALL_CACHE_NAMES, generation/utils.py, 5.23).
+_CACHES = ("past_key_values", "cache_params", "state", "mems", "past_buckets_states")
 
 
 def split(facts: Facts, call: Call, mask: Tensor, target_mask: Tensor | None) -> Plan:
