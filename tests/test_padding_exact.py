@@ -127,6 +127,16 @@ def test_other_arguments_per_token_and_per_row_go_along() -> None:
         assert torch.allclose(output[row, -len(tokens) :], reference, atol=1e-5)
 
 
+def test_the_last_tokens_alone_are_those_of_each_row() -> None:
+    plain, model, ids = tiny("gpt2"), guard(tiny("gpt2")), padded_rows("right")
+    with policy(padding="exact"):
+        whole, last = model(input_ids=ids).logits, model(input_ids=ids, logits_to_keep=1).logits
+    assert whole.shape[1] == ids.shape[1] and last.shape[1] == 1
+    for row, tokens in enumerate(ROWS):
+        reference = plain(input_ids=torch.tensor([tokens]), logits_to_keep=1).logits[0]
+        assert torch.allclose(last[row], reference, atol=1e-5)
+
+
 def test_a_tuple_stays_a_tuple() -> None:
     ids = padded_rows("right")
     output = exact_forward(tiny("bert"), input_ids=ids, return_dict=False)

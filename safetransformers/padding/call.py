@@ -15,6 +15,7 @@ _FOREIGN = frozenset(
         "cache_params",
         "state",
         "mems",
+        "past_buckets_states",
         "packed_seq_params",
         "seq_idx",
     }

@@ -53,6 +53,8 @@ def facts_of(model: nn.Module) -> Facts:
     right: Right = known.right if known else ("mask" if "attention_mask" in parameters else "exact")
     by_rule = _left_by_rule(model, parameters)
     left: Left = known.left if known else by_rule
+    if left == "positions" and _has_own_positions(model):
+        left = "mask"  # right for text, as measured; with images the model's own positions are the right ones
     return Facts(
         name=type(model).__name__,
         parameters=parameters,
@@ -84,12 +86,18 @@ def _left_by_rule(model: nn.Module, parameters: tuple[str, ...]) -> Left:
     """How left padding is undone in a class that nobody measured."""
     if "attention_mask" not in parameters:
         return "exact"
-    # RoBERTa-like classes count positions from the ids themselves, past the pads; multimodal rotary positions are
-    # computed by the model. Position ids of ours would break both.
-    own_positions = hasattr(sys.modules.get(type(model).__module__), _FROM_IDS) or any(
+    return "positions" if "position_ids" in parameters and not _has_own_positions(model) else "mask"
+
+
+def _has_own_positions(model: nn.Module) -> bool:
+    """Whether position ids of ours would break the model's own.
+
+    RoBERTa-like classes count positions from the ids themselves, past the pads; multimodal rotary positions are
+    computed from images and text.
+    """
+    return hasattr(sys.modules.get(type(model).__module__), _FROM_IDS) or any(
         hasattr(module, _FROM_IDS) or hasattr(module, "get_rope_index") for module in model.modules()
     )
-    return "positions" if "position_ids" in parameters and not own_positions else "mask"
 
 
 def _text_config_path(model: nn.Module) -> ConfigPath:

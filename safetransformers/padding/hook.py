@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any, TypeGuard
 
 import torch
@@ -31,6 +31,8 @@ from .scope import is_untouched, untouched
 logger = logging.getLogger(__name__)
 
 _registering = threading.Lock()
+
+_LAST_ONLY = ("logits_to_keep", "num_logits_to_keep")  # ask for the outputs of a row's last tokens alone
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -121,6 +123,8 @@ class PaddingHook:
         if leading and facts.left == "positions" and facts.takes("position_ids"):
             changes["position_ids"] = position_ids_from_mask(mask)
         if leading and facts.left == "roll":
+            if any(call.get(name) for name in _LAST_ONLY):
+                return self._exact(module, call, mask, target)  # of rolled rows the last columns are padding
             if call.get("use_cache") is not True:
                 ensure_restoring(module)
                 return (), roll(facts, {**call.named(), **changes}, mask)
@@ -186,8 +190,14 @@ class PaddingHook:
         mask_name: str = "decoder_attention_mask",
     ) -> Arguments | None:
         """A call whose decoder ids alone can be padded. Causal attention keeps such padding away from real tokens."""
-        target = self._infer_target(module, call, pad, ids_name) if mode in ("infer", "exact") else None
-        return None if target is None else call.replaced(**{mask_name: target})
+        target = self._infer_target(module, call, pad, ids_name)
+        if target is None:
+            return None
+        if self.facts.right == "exact":
+            if mode == "exact" and ids_name == "decoder_input_ids":
+                return self._exact(module, call, torch.ones_like(call.get("input_ids")), target)
+            notes.not_invariant(self, "right")
+        return call.replaced(**{mask_name: target}) if mode in ("infer", "exact") else None
 
     def _traced(self, module: nn.Module, call: Call, given: Any) -> Arguments | None:
         """Under compile, export and tracing: tensor ops only, the policy and the pad id fixed when traced."""
@@ -236,7 +246,7 @@ class RestoreHook:
     """The forward hook that puts the outputs of moved rows back; returns at once where no row was moved."""
 
     def __init__(self) -> None:
-        self.layout: Layout = {}
+        self._layouts: dict[Hashable, Layout] = {}
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
         """The output put back, or None to leave it as it is."""
@@ -245,16 +255,19 @@ class RestoreHook:
 
     @compat.not_compiled("rows that were moved are put back outside the compiled graph")
     def _restore(self, module: nn.Module, plan: Plan, output: Any) -> Any:
-        if any(isinstance(leaf, Tensor) and path not in self.layout for path, leaf in leaves(output)):
-            self.layout = {**self.layout, **learn_layout(module, plan)}
+        tensors = tuple((path, leaf.dim()) for path, leaf in leaves(output) if isinstance(leaf, Tensor))
+        key = (plan.options(), tensors)
+        layout = self._layouts.get(key)
+        if layout is None:
+            layout = self._layouts[key] = learn_layout(module, plan)
         if plan.back is not None:
-            return roll_back(plan, output, self.layout)
+            return roll_back(plan, output, layout)
 
         def run(group: Group) -> Any:
             with untouched():
                 return module(**group.inputs)
 
-        return assemble(plan, output, self.layout, run)
+        return assemble(plan, output, layout, run)
 
 
 def hook_of(module: nn.Module) -> PaddingHook | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,6 +48,18 @@ class Plan:
     back: Tensor | None = None  # rolled rows: int64 (batch, sequence), where each column went
     mask: Tensor | None = None  # rolled rows: (batch, sequence), as they stood
     inputs: dict[str, Any] = field(default_factory=dict)
+
+    def options(self) -> Hashable:
+        """What decides the layout of the outputs: the arguments' names, and the values of those that are flags."""
+        named = self.groups[0].inputs if self.groups else self.inputs
+        return tuple(sorted((name, _flag(value)) for name, value in named.items()))
+
+
+def _flag(value: Any) -> str:
+    """A text or a flag as it is, of a number whether it is zero: a count that differs at each call is no new layout."""
+    if isinstance(value, (bool, int, float, type(None))):
+        return str(bool(value))
+    return value if isinstance(value, str) else ""
 
 
 def whole(facts: Facts, inputs: dict[str, Any]) -> Plan:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import PaddingError
 from .call import rows_of
 from .facts import Facts
 from .layout import Layout, Path, rebuild
@@ -54,7 +55,14 @@ def roll_back(plan: Plan, output: Any, layout: Layout) -> Any:
     def put_back(path: Path, leaf: Any) -> Any:
         if not isinstance(leaf, Tensor) or plan.back is None:
             return leaf
-        for axis, kind in enumerate(layout.get(path, ())):
+        if path not in layout:
+            raise PaddingError(
+                "ST-MASK-006",
+                f"{plan.facts.name} returns {'.'.join(map(str, path))}, whose sequence axis could not be found",
+                do="pass attention_mask and position_ids, or pad on the right",
+                off='safetransformers.configure(padding="off")',
+            )
+        for axis, kind in enumerate(layout[path]):
             if kind == "sequence":
                 leaf = take_columns(leaf, plan.back, axis)
         return leaf

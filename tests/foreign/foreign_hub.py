@@ -33,10 +33,10 @@ _MORE_SIZES: dict[str, dict[str, Any]] = {
     "LlamaForSequenceClassification": {"pad_token_id": 0},
     "OPT": {"ffn_dim": 64, "word_embed_proj_dim": 32},
     "T5": {"d_ff": 64, "d_kv": 8, "num_decoder_layers": 2, "decoder_start_token_id": 0},
-    **dict.fromkeys(
-        ("GptOss", "Mixtral", "Qwen3Moe"),
-        {"num_experts": 4, "num_local_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 64},
-    ),
+    **{
+        family: {"num_experts": 4, "num_local_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 64}
+        for family in ("GptOss", "Mixtral", "Qwen3Moe")
+    },
 }
 _ORGANISATIONS = {"peft": "peft-internal-testing", "hf": "hf-internal-testing", "trl": "trl-internal-testing"}
 _MODELS = {
@@ -52,7 +52,8 @@ _MODELS = {
     "Gemma3ForCausalLM": "hf/tiny-random-Gemma3ForCausalLM",
     "GptOssForCausalLM": "trl/tiny-GptOssForCausalLM",
     "Llama4ForCausalLM": "trl/tiny-Llama4ForCausalLM",
-    "LlamaForCausalLM": "peft/tiny-random-LlamaForCausalLM hf/tiny-random-LlamaForCausalLM trl/tiny-random-LlamaForCausalLM",
+    "LlamaForCausalLM": "peft/tiny-random-LlamaForCausalLM hf/tiny-random-LlamaForCausalLM"
+    " trl/tiny-random-LlamaForCausalLM",
     "LlamaForSequenceClassification": "trl/tiny-LlamaForSequenceClassification-3.2",
     "MistralForCausalLM": "hf/tiny-random-MistralForCausalLM",
     "MixtralForCausalLM": "hf/Mixtral-tiny",
@@ -66,14 +67,7 @@ _MODELS = {
     " peft/tiny-random-T5ForConditionalGeneration-calibrated",
 }
 # Of an eleven-billion model a test of device maps needs the config alone.
-_T0PP = {
-    "vocab_size": 32128,
-    "d_model": 4096,
-    "d_ff": 10240,
-    "num_heads": 64,
-    "num_layers": 24,
-    "num_decoder_layers": 24,
-}
+_T0PP: dict[str, Any] = {"d_model": 4096, "d_ff": 10240, "num_heads": 64, "num_layers": 24, "num_decoder_layers": 24}
 # Adapter, its model's class, its model's id, and its task.
 _ADAPTERS = (
     ("peft/tiny-OPTForCausalLM-lora", "OPTForCausalLM", "peft/tiny-random-OPTForCausalLM", "CAUSAL_LM"),
@@ -98,8 +92,6 @@ def fill(home: Path) -> None:
     import transformers
     from peft import LoraConfig, get_peft_model
 
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
     words = tokenizer()
     for architecture, names in _MODELS.items():
         for name in names.split():
@@ -111,7 +103,7 @@ def fill(home: Path) -> None:
         model = tiny(architecture)
         model.name_or_path = hub_id(base)
         adapted = get_peft_model(model, LoraConfig(task_type=task, fan_in_fan_out=architecture.startswith("GPT2")))
-        adapted.save_pretrained(snapshot(home, adapter))
+        adapted.save_pretrained(str(snapshot(home, adapter)))
     transformers.T5Config(**_T0PP).save_pretrained(snapshot(home, "bigscience/T0pp"))
 
 
@@ -153,8 +145,9 @@ def tokenizer() -> Any:
     by_byte = Tokenizer(models.BPE({word: i for i, word in enumerate(words)}, [], unk_token="<unk>"))
     by_byte.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     by_byte.decoder = decoders.ByteLevel()
-    names = dict(zip(("bos_token", "pad_token", "eos_token", "unk_token"), special, strict=True))
-    return PreTrainedTokenizerFast(tokenizer_object=by_byte, **names)
+    names = zip(("bos_token", "pad_token", "eos_token", "unk_token"), special, strict=True)
+    make: Any = PreTrainedTokenizerFast  # has no type hints
+    return make(tokenizer_object=by_byte, **dict(names))
 
 
 if __name__ == "__main__":

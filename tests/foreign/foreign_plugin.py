@@ -100,6 +100,42 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         _write(report=dict(safetransformers.report()), patches=len(safetransformers.patches()))
 
 
+# The fixtures of sentence-transformers' conftest.py, which its sdist leaves out.
+TINY_BERT = "hf-internal-testing/tiny-random-BertModel"
+
+
+@pytest.fixture
+def stsb_bert_tiny_model() -> Any:
+    """A sentence-transformers model with mean pooling."""
+    from sentence_transformers import SentenceTransformer
+
+    return SentenceTransformer(TINY_BERT, device="cpu")
+
+
+@pytest.fixture
+def splade_bert_tiny_model() -> Any:
+    """A sparse encoder."""
+    from sentence_transformers import SparseEncoder
+
+    return SparseEncoder(TINY_BERT, device="cpu")
+
+
+@pytest.fixture
+def reranker_bert_tiny_model() -> Any:
+    """A cross encoder of one label."""
+    from sentence_transformers import CrossEncoder
+
+    return CrossEncoder(TINY_BERT, num_labels=1, device="cpu")
+
+
+@pytest.fixture
+def mve_bert_tiny_model() -> Any:
+    """A multi-vector encoder."""
+    from sentence_transformers import MultiVectorEncoder
+
+    return MultiVectorEncoder(TINY_BERT, device="cpu")
+
+
 _guarded: list[None] = []
 
 

@@ -1,9 +1,9 @@
-"""Other people's test suites, plain and against patched transformers: a test that fails only with the patch is our bug.
+"""Other people's test suites, plain and against patched transformers: a test that only the patch breaks is our bug.
 
-Each suite comes from the sdist of the installed version and runs in a process of its own, twice. The patched run has the
-tests that passed plain; what fails there is run once more both ways, so that a test of random numbers is not taken for
-a bug. Tests find tiny models with random weights in a hub cache (``foreign_hub.py``); everything else of the hub is
-unreachable, in both runs. pytest does not collect this folder.
+Each suite comes from the sdist of the installed version and runs twice, in processes of its own. The patched run has
+the tests that passed plain; what fails there is run once more both ways, so that a test of random numbers is not taken
+for a bug. Tests find tiny models with random weights in a hub cache (``foreign_hub.py``); the rest of the hub is out of
+reach, in both runs. Nothing in this folder is collected by pytest.
 
     python tests/foreign/run.py --suite peft --limit test_auto.py test_decoder_models.py --share 0.1
 """
@@ -64,7 +64,7 @@ class Run:
         texts: the end of the traceback of what failed, by node id; also of files that could not be imported.
         unimportable: files that could not be imported.
         guarded: the node ids of tests in which a model was guarded.
-        is_whole: whether it came to its end, within its time and without dying.
+        end: "whole", "late" where its time ran out, "dead" where the process broke down.
         report: what the guards did, where it was patched.
     """
 
@@ -72,7 +72,7 @@ class Run:
     texts: dict[str, list[str]] = field(default_factory=dict)
     unimportable: list[str] = field(default_factory=list)
     guarded: set[str] = field(default_factory=set)
-    is_whole: bool = False
+    end: str = "dead"
     report: dict[str, int] = field(default_factory=dict)
 
     def passed(self) -> frozenset[str]:
@@ -80,8 +80,9 @@ class Run:
         return frozenset(test for test, outcome in self.outcomes.items() if outcome == "passed")
 
     def lost(self, wanted: Iterable[str]) -> list[str]:
-        """What did not pass of ``wanted``; of a run that was cut short, only what failed for certain."""
-        return [test for test in wanted if self.outcomes.get(test, "passed" if not self.is_whole else "") != "passed"]
+        """What did not pass of ``wanted``; where time ran out, what was not reached is not counted."""
+        unreached = "passed" if self.end == "late" else "none"
+        return [test for test in wanted if self.outcomes.get(test, unreached) != "passed"]
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def fetch(suite: str, into: Path) -> Path:
 
 
 def environment(home: Path) -> dict[str, str]:
-    """What every process runs in: this checkout, one thread, no GPU, and of the hub no more than what is in ``home``."""
+    """What every process runs in: this checkout, one thread, no GPU, and of the hub only what is in ``home``."""
     return os.environ | {
         "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")]),
         "HF_HOME": str(home),
@@ -141,7 +142,9 @@ def make_hub(home: Path) -> None:
     if not home.exists():
         unfinished = home.with_suffix(".unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
-        subprocess.run([sys.executable, str(HERE / "foreign_hub.py")], env=environment(unfinished), check=True)
+        with home.with_suffix(".log").open("w") as log:
+            command = [sys.executable, str(HERE / "foreign_hub.py")]
+            subprocess.run(command, env=environment(unfinished), stdout=log, stderr=log, check=True)
         unfinished.rename(home)
 
 
@@ -189,19 +192,18 @@ def run(folder: Path, home: Path, options: Options, *, patch: bool, only: Collec
         log = folder.parent / f"{folder.name}-{'patched' if patch else 'plain'}.log"
         with log.open("a") as output:
             try:
-                done = subprocess.run(
-                    command, cwd=folder, env=env, stdout=output, stderr=output, timeout=options.minutes * 60
-                )
+                limit_s = options.minutes * 60
+                code = subprocess.call(command, cwd=folder, env=env, stdout=output, stderr=output, timeout=limit_s)
                 # Ends of pytest's own: all passed, some failed, a file could not be imported, no tests.
-                is_whole = done.returncode in (0, 1, 2, 5)
+                end = "whole" if code in (0, 1, 2, 5) else "dead"
             except subprocess.TimeoutExpired:
-                is_whole = False
-        return read(outcomes, is_whole)
+                end = "late"
+        return read(outcomes, end)
 
 
-def read(outcomes: Path, is_whole: bool) -> Run:
+def read(outcomes: Path, end: str) -> Run:
     """What the plugin wrote. A test failed where any of its phases did."""
-    result = Run(is_whole=is_whole)
+    result = Run(end=end)
     for line in map(json.loads, outcomes.read_text().splitlines()):
         if "report" in line:
             result.report = line["report"]
@@ -223,9 +225,14 @@ def compare(suite: str, sources: Path, home: Path, options: Options) -> list[str
 
     Returns:
         The node ids of the tests that fail only with the patch.
+
+    Raises:
+        RuntimeError: where the plain run breaks down, so that there is nothing to compare with.
     """
     folder = fetch(suite, sources)
     plain = run(folder, home, options, patch=False)
+    if plain.end == "dead":
+        raise RuntimeError(f"the plain run of {suite} broke down: --folder keeps its output")
     patched = run(folder, home, options, patch=True, only=plain.passed())
     suspects = patched.lost(plain.passed())
     broken, again = [], patched
@@ -238,13 +245,15 @@ def compare(suite: str, sources: Path, home: Path, options: Options) -> list[str
     for file in plain.unimportable:
         say(f"could not be imported, in both runs: {file}: {plain.texts[file][-1]}")
     for name, ended in (("plain", plain), ("patched", patched)):
-        if not ended.is_whole:
-            say(f"the {name} run did not come to its end: what it left is not compared")
+        if ended.end == "late":
+            say(f"the time of the {name} run was over before it was done: what it left is not compared")
+        elif ended.end == "dead":
+            say(f"the {name} run broke down: --folder keeps its output")
     if unsteady := sorted(set(suspects) - set(broken)):
         say(f"failed once with the patch, and not again or also without: {', '.join(unsteady)}")
     say(f"the guards: {patched.report}")
     for test in broken:
-        say("\n".join(["", f"FAILS ONLY WITH THE PATCH: {test}", *again.texts.get(test, ["no outcome"])]))
+        say("\n".join(["", f"FAILS ONLY WITH THE PATCH: {test}", *again.texts.get(test, ["skipped or not run"])]))
     return broken
 
 
