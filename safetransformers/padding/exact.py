@@ -12,7 +12,7 @@ from ..errors import PaddingError
 from .call import Call, rows_of
 from .facts import Facts
 from .layout import Layout, Path, leaves, rebuild
-from .plan import LABELS, Group, Plan, is_target
+from .plan import Group, Plan, is_label, is_target
 
 # The names by which models return what they keep for the next call (ALL_CACHE_NAMES, generation/utils.py, 5.23).
 _CACHES = ("past_key_values", "cache_params", "state", "mems", "past_buckets_states")
@@ -98,7 +98,7 @@ def _unpadded(
 
 
 def _refuse(facts: Facts, named: dict[str, Any]) -> None:
-    labels = sorted(name for name in named if name in LABELS and named[name] is not None)
+    labels = sorted(name for name in named if is_label(name) and named[name] is not None)
     if labels:
         raise PaddingError(
             "ST-MASK-006",

@@ -13,8 +13,6 @@ from .call import rows_of
 from .facts import Facts
 from .layout import Layout, probe
 
-LABELS = frozenset({"labels", "start_positions", "end_positions", "next_sentence_label", "sentence_order_label"})
-
 
 @dataclass(eq=False)
 class Group:
@@ -80,6 +78,11 @@ def attached(ids: Any) -> Plan | None:
     return plan
 
 
+def is_label(name: str) -> bool:
+    """Whether an argument asks for a loss: ``labels``, ``next_sentence_label``, ``start_positions`` and the like."""
+    return name.endswith(("labels", "_label")) or name in ("start_positions", "end_positions")
+
+
 def is_target(facts: Facts, name: str, value: Any, batch: int, target: int) -> bool:
     """Whether an argument has one entry per decoder token."""
     return facts.is_encoder_decoder and name.startswith("decoder_") and rows_of(value, batch, target)
@@ -101,7 +104,7 @@ def learn_layout(model: nn.Module, plan: Plan) -> Layout:
                 made[name] = value[row].expand(batch, *value.shape[1:])
             else:
                 made[name] = value
-        return {name: value for name, value in made.items() if name not in LABELS}
+        return {name: value for name, value in made.items() if not is_label(name)}
 
     return probe(model, inputs)
 

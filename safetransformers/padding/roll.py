@@ -11,7 +11,7 @@ from ..errors import PaddingError
 from .call import rows_of
 from .facts import Facts
 from .layout import Layout, Path, rebuild
-from .plan import LABELS, Plan, attach
+from .plan import Plan, attach, is_label
 
 
 def roll(facts: Facts, inputs: dict[str, Any], mask: Tensor) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def rolled(inputs: dict[str, Any], mask: Tensor, facts: Facts) -> tuple[dict[str
 
 def _is_decoders(facts: Facts, name: str) -> bool:
     """Whether an argument belongs to the decoder side, which is not rolled."""
-    return facts.is_encoder_decoder and (name.startswith("decoder_") or name in LABELS)
+    return facts.is_encoder_decoder and (name.startswith("decoder_") or is_label(name))
 
 
 def roll_back(plan: Plan, output: Any, layout: Layout) -> Any:
