@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
+import transformers
 
 from safetransformers import configure, notices, policies, unpatch
 
@@ -24,3 +26,12 @@ def defaults(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.undo()  # a variable that a test left wrong must not reach the calls below
     configure(**everything)
     unpatch()
+
+
+@pytest.fixture
+def code_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Remote code of a test is kept, imported and registered for that test alone."""
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.syspath_prepend(tmp_path / "modules")
+    for registry in (transformers.CONFIG_MAPPING, transformers.MODEL_MAPPING):
+        monkeypatch.setattr(registry, "_extra_content", dict(registry._extra_content))

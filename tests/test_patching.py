@@ -32,14 +32,6 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def code_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
-    monkeypatch.syspath_prepend(tmp_path / "modules")
-    for registry in (transformers.CONFIG_MAPPING, transformers.MODEL_MAPPING):
-        monkeypatch.setattr(registry, "_extra_content", dict(registry._extra_content))
-
-
-@pytest.fixture
 def original() -> Iterator[None]:
     """Whatever a test leaves on the base class is taken off after it."""
     before = vars(PreTrainedModel)["from_pretrained"]
