@@ -1,7 +1,8 @@
 """The pytest plugin of both runs: patches where it is asked to, chooses the tests, writes each outcome as it comes.
 
 It reads its orders from the environment, so that pytest's own options stay the suite's; ``run.py`` starts it with
-``-p foreign_plugin``. All that it changes of a suite is peft's record of the models that it has asked the hub for.
+``-p foreign_plugin``. In both runs it also seeds the random generators before each test, and makes peft believe that it
+has asked the hub for every model before, so that it stays offline.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ import os
 import signal
 import sys
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import foreign_numbers
 import pytest
 
 PATCH = "FOREIGN_PATCH"  # "1": safetransformers.patch() before the suite is imported
@@ -64,13 +67,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = kept
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Seed before fixtures are made, and count from here."""
+    _test.before = counts()
+    foreign_numbers.seed()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call() -> Iterator[None]:
-    """End a test that takes too long. A call into C is ended when it comes back."""
+    """Watch the numbers, and end a test that takes too long. A call into C is ended when it comes back."""
+    foreign_numbers.seed()
     previous = signal.signal(signal.SIGALRM, _stop)
     signal.alarm(int(os.environ.get(TEST_TIMEOUT_S, "60")))
     try:
-        return (yield)
+        with foreign_numbers.numbers() as _test.numbers:
+            return (yield)
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, previous)
@@ -78,10 +90,14 @@ def pytest_runtest_call() -> Iterator[None]:
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Write the outcome of each phase of a test: what a killed run has finished still counts."""
-    if report.when == "call" or report.outcome != "passed":
-        text = report.longreprtext.strip().splitlines() if report.failed else []
-        _write(test=report.nodeid, phase=report.when, outcome=report.outcome, text=text[-40:], guards=len(_guarded))
-        _guarded.clear()
+    if report.when == "call":
+        line = {"acts": counts() - _test.before, "checksum": _test.numbers.checksum}
+    elif report.outcome != "passed":
+        line = {}
+    else:
+        return
+    text = report.longreprtext.strip().splitlines()[-40:] if report.failed else []
+    _write(test=report.nodeid, phase=report.when, outcome=report.outcome, text=text, **line)
 
 
 def pytest_collectreport(report: pytest.CollectReport) -> None:
@@ -90,14 +106,6 @@ def pytest_collectreport(report: pytest.CollectReport) -> None:
         _write(
             test=report.nodeid, phase="collect", outcome="failed", text=report.longreprtext.strip().splitlines()[-5:]
         )
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Write what the guards did, as proof that they were there."""
-    if os.environ.get(PATCH) == "1":
-        import safetransformers
-
-        _write(report=dict(safetransformers.report()), patches=len(safetransformers.patches()))
 
 
 # The fixtures of sentence-transformers' conftest.py, which its sdist leaves out.
@@ -136,17 +144,35 @@ def mve_bert_tiny_model() -> Any:
     return MultiVectorEncoder(TINY_BERT, device="cpu")
 
 
-_guarded: list[None] = []
+class _Test:
+    """Of the test that runs now."""
+
+    def __init__(self) -> None:
+        self.before: Counter[str] = Counter()
+        self.numbers = foreign_numbers.Numbers()
+
+
+_test = _Test()
+_guarded: Counter[str] = Counter()
+
+
+def counts() -> Counter[str]:
+    """What the guards have done so far, by kind; ``"guarded"`` is the models that got one."""
+    if os.environ.get(PATCH) != "1":
+        return Counter()
+    import safetransformers
+
+    return Counter(safetransformers.report()) + _guarded
 
 
 def _count_guards() -> None:
-    """Note each model that gets its guard: a test that loads none says nothing about the patch."""
+    """Count the models that get a guard: a test that loads none says nothing about the patch."""
     from safetransformers import guards
 
     plain = guards.guard
 
     def counted(model: Any, **fields: Any) -> Any:
-        _guarded.append(None)
+        _guarded["guarded"] += 1
         return plain(model, **fields)
 
     guards.guard = counted

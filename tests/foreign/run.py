@@ -1,9 +1,9 @@
 """Other people's test suites, plain and against patched transformers: a test that only the patch breaks is our bug.
 
 Each suite comes from the sdist of the installed version and runs twice, in processes of its own. The patched run has
-the tests that passed plain; what fails there is run once more both ways, so that a test of random numbers is not taken
-for a bug. Tests find tiny models with random weights in a hub cache (``foreign_hub.py``); the rest of the hub is out of
-reach, in both runs. Nothing in this folder is collected by pytest.
+the tests that passed plain; what fails there, or passes while models put out other numbers, is run once more both
+ways, so that chance is not taken for a bug. Tests find tiny models with random weights in a hub cache
+(``foreign_hub.py``); the rest of the hub is out of reach, in both runs. Nothing in this folder is collected by pytest.
 
     python tests/foreign/run.py --suite peft --limit test_auto.py test_decoder_models.py --share 0.1
 """
@@ -11,7 +11,6 @@ reach, in both runs. Nothing in this folder is collected by pytest.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import subprocess
@@ -19,12 +18,13 @@ import sys
 import tarfile
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import foreign_plugin
+from foreign_verdict import Run, Verdict, judge, read
 
 HERE = Path(__file__).resolve().parent
 UNREACHABLE = "http://127.0.0.1:9"  # the discard port: refused at once
@@ -53,36 +53,6 @@ LEFT_OUT: Mapping[str, Mapping[str, str]] = {
     "sentence-transformers": {},
     "transformers": {},
 }
-
-
-@dataclass
-class Run:
-    """What one process of pytest has told.
-
-    Args:
-        outcomes: "passed", "failed" or "skipped" by node id.
-        texts: the end of the traceback of what failed, by node id; also of files that could not be imported.
-        unimportable: files that could not be imported.
-        guarded: the node ids of tests in which a model was guarded.
-        end: "whole", "late" where its time ran out, "dead" where the process broke down.
-        report: what the guards did, where it was patched.
-    """
-
-    outcomes: dict[str, str] = field(default_factory=dict)
-    texts: dict[str, list[str]] = field(default_factory=dict)
-    unimportable: list[str] = field(default_factory=list)
-    guarded: set[str] = field(default_factory=set)
-    end: str = "dead"
-    report: dict[str, int] = field(default_factory=dict)
-
-    def passed(self) -> frozenset[str]:
-        """The node ids of what passed."""
-        return frozenset(test for test, outcome in self.outcomes.items() if outcome == "passed")
-
-    def lost(self, wanted: Iterable[str]) -> list[str]:
-        """What did not pass of ``wanted``; where time ran out, what was not reached is not counted."""
-        unreached = "passed" if self.end == "late" else "none"
-        return [test for test in wanted if self.outcomes.get(test, unreached) != "passed"]
 
 
 @dataclass(frozen=True)
@@ -201,30 +171,8 @@ def run(folder: Path, home: Path, options: Options, *, patch: bool, only: Collec
         return read(outcomes, end)
 
 
-def read(outcomes: Path, end: str) -> Run:
-    """What the plugin wrote. A test failed where any of its phases did."""
-    result = Run(end=end)
-    for line in map(json.loads, outcomes.read_text().splitlines()):
-        if "report" in line:
-            result.report = line["report"]
-            continue
-        test = line["test"]
-        if line["outcome"] == "failed":
-            result.texts[test] = line["text"]
-        if line["phase"] == "collect":
-            result.unimportable.append(test)
-        elif result.outcomes.get(test) != "failed":
-            result.outcomes[test] = line["outcome"]
-        if line.get("guards"):
-            result.guarded.add(test)
-    return result
-
-
-def compare(suite: str, sources: Path, home: Path, options: Options) -> list[str]:
-    """Run one suite both ways and print what came out.
-
-    Returns:
-        The node ids of the tests that fail only with the patch.
+def compare(suite: str, sources: Path, home: Path, options: Options) -> Verdict:
+    """Run one suite both ways, what differs once more, and print what came out.
 
     Raises:
         RuntimeError: where the plain run breaks down, so that there is nothing to compare with.
@@ -234,43 +182,49 @@ def compare(suite: str, sources: Path, home: Path, options: Options) -> list[str
     if plain.end == "dead":
         raise RuntimeError(f"the plain run of {suite} broke down: --folder keeps its output")
     patched = run(folder, home, options, patch=True, only=plain.passed())
-    suspects = patched.lost(plain.passed())
-    broken, again = [], patched
-    if suspects:
-        steady = run(folder, home, options, patch=False, only=suspects).passed()
-        again = run(folder, home, options, patch=True, only=suspects)
-        broken = sorted(again.lost(steady))
+    suspects = sorted({*patched.lost(plain.passed()), *patched.differing(plain), *patched.with_act("padding.failed")})
+    plain_again = run(folder, home, options, patch=False, only=suspects) if suspects else Run()
+    patched_again = run(folder, home, options, patch=True, only=suspects) if suspects else Run()
+    verdict = judge(suspects, plain, plain_again, patched_again)
     say(f"\n{suite} {version(suite)}, transformers {version('transformers')}, torch {version('torch')}\n")
-    print_table(plain, patched, broken)
+    print_table(plain, patched, verdict)
     for file in plain.unimportable:
         say(f"could not be imported, in both runs: {file}: {plain.texts[file][-1]}")
-    for name, ended in (("plain", plain), ("patched", patched)):
-        if ended.end == "late":
+    for name, one in (("plain", plain), ("patched", patched)):
+        if one.end == "late":
             say(f"the time of the {name} run was over before it was done: what it left is not compared")
-        elif ended.end == "dead":
+        elif one.end == "dead":
             say(f"the {name} run broke down: --folder keeps its output")
-    if unsteady := sorted(set(suspects) - set(broken)):
-        say(f"failed once with the patch, and not again or also without: {', '.join(unsteady)}")
-    say(f"the guards: {patched.report}")
-    for test in broken:
-        say("\n".join(["", f"FAILS ONLY WITH THE PATCH: {test}", *again.texts.get(test, ["skipped or not run"])]))
-    return broken
+    acts = sum(map(Counter, patched.acts.values()), Counter[str]())
+    say(f"the guards did: {', '.join(f'{kind} {n}' for kind, n in sorted(acts.items())) or 'nothing'}")
+    for test in verdict.mended:
+        say(f"other numbers, since a guard acted: {test}")
+    for test in verdict.unsteady:
+        say(f"differs from run to run: {test}")
+    for test in verdict.changed:
+        say(f"OTHER NUMBERS WITHOUT A REASON: {test}")
+    for test in verdict.broken:
+        text = patched_again.texts.get(test, ["skipped, not run, or passed while the guard itself failed"])
+        say("\n".join(["", f"FAILS ONLY WITH THE PATCH: {test}", *text]))
+    return verdict
 
 
-def print_table(plain: Run, patched: Run, broken: Collection[str]) -> None:
+def print_table(plain: Run, patched: Run, verdict: Verdict) -> None:
     """One line a file, in Markdown, and one of all."""
+    same = (patched.passed() & set(patched.checksums)).difference(verdict.changed, verdict.mended, verdict.unsteady)
     columns = {
-        "run plain": Counter(map(file_of, plain.outcomes)),
         "skipped": Counter(file_of(test) for test, outcome in plain.outcomes.items() if outcome == "skipped"),
+        "failed plain": Counter(file_of(test) for test, outcome in plain.outcomes.items() if outcome == "failed"),
         "passed plain": Counter(map(file_of, plain.passed())),
-        "run patched": Counter(map(file_of, patched.outcomes)),
         "passed patched": Counter(map(file_of, patched.passed())),
-        "with guarded models": Counter(map(file_of, patched.guarded)),
-        "failing only with the patch": Counter(map(file_of, broken)),
+        "with a guarded model": Counter(map(file_of, patched.with_act("guarded"))),
+        "same numbers": Counter(map(file_of, same)),
+        "other numbers": Counter(map(file_of, verdict.changed + verdict.mended)),
+        "failing only with the patch": Counter(map(file_of, verdict.broken)),
     }
     say("| file | " + " | ".join(columns) + " |")
     say("|---|" + "--:|" * len(columns))
-    for file in sorted(columns["run plain"]):
+    for file in sorted(set(map(file_of, plain.outcomes))):
         say(f"| {file} | " + " | ".join(str(counts[file]) for counts in columns.values()) + " |")
     say("| all | " + " | ".join(str(counts.total()) for counts in columns.values()) + " |")
 
@@ -290,7 +244,7 @@ def main() -> int:
     """Read the arguments, run the suites.
 
     Returns:
-        The exit code: 1 where any test fails only with the patch.
+        The exit code: 1 where a test fails only with the patch, or has other numbers with it for no reason.
     """
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--suite", choices=LEFT_OUT, action="append", help="repeat for several (default: all)")
@@ -306,10 +260,8 @@ def main() -> int:
         folder = (given.folder or Path(temporary)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
         make_hub(folder / "home")
-        broken = [
-            test for suite in given.suite or LEFT_OUT for test in compare(suite, folder, folder / "home", options)
-        ]
-    return 1 if broken else 0
+        verdicts = [compare(suite, folder, home, options) for suite in given.suite or LEFT_OUT]
+    return int(any(verdict.broken or verdict.changed for verdict in verdicts))
 
 
 if __name__ == "__main__":
