@@ -88,9 +88,7 @@ def _show(measured: dict[str, Any]) -> None:
     )
     for index, row in enumerate(_IDS):
         console.print(f"  row {index}: {row}", highlight=False)
-    console.print(
-        "\n  Row 1 is one word and five pads. Its numbers must be those of the word alone;\n  the table compares them.\n"
-    )
+    console.print("\n  Row 1 is one word and five pads. Its numbers must be those of the word alone:\n")
     table = Table("run", "code")
     table.add_column("cosine", justify="right")
     table.add_column("max difference", justify="right")
