@@ -19,6 +19,8 @@ from transformers import BertConfig, BertModel
 
 import safetransformers
 
+EMPTY = "empty module"
+MASK_ON_EMPTY = f"{EMPTY}, a mask passed"
 TARGET_EMPTY_US = 2.0
 TARGET_MODEL = 1.02
 
@@ -59,12 +61,12 @@ def compare(name: str, plain: Callable[[], Any], guarded: Callable[[], Any], rou
     times = [(seconds(plain, repeats), seconds(guarded, repeats)) for _ in range(rounds)]
     (first_a, a, third_a), (first_b, b, third_b) = (quartiles(list(column)) for column in zip(*times, strict=True))
     added_us, ratio = (b - a) * 1e6, b / a
-    if name.startswith("empty"):
-        told = f"adds {added_us:.2f} us, target at most {TARGET_EMPTY_US}: "
-        told += "met" if added_us <= TARGET_EMPTY_US else "MISSED"
-    else:
-        told = f"adds {added_us:.1f} us, {verdict(ratio, TARGET_MODEL)}"
-    print(f"{name:38} plain {a * 1e6:9.2f} us, guarded {b * 1e6:9.2f} us: {told}")
+    told = f"adds {added_us:.2f} us"
+    if name == MASK_ON_EMPTY:
+        told += f", target at most {TARGET_EMPTY_US}: {'met' if added_us <= TARGET_EMPTY_US else 'MISSED'}"
+    elif not name.startswith(EMPTY):
+        told += f", {verdict(ratio, TARGET_MODEL)}"
+    print(f"{name:54} plain {a * 1e6:9.2f} us, guarded {b * 1e6:9.2f} us: {told}")
     add_row(
         "call_overhead",
         {
@@ -97,7 +99,7 @@ def main() -> None:
         cases: dict[str, dict[str, Tensor]] = {"a mask passed": {"attention_mask": ones}, "no mask, no padding": {}}
         for name, kwargs in cases.items():
             a, b = (partial(model, input_ids=full, **kwargs) for model in (plain, guarded))
-            compare(f"empty module, {name}", a, b, rounds, 2000)
+            compare(f"{EMPTY}, {name}", a, b, rounds, 2000)
         plain, guarded = pair(lambda: BertModel(small()))
         runs: tuple[tuple[str, Tensor, dict[str, Tensor], dict[str, Tensor]], ...] = (
             ("a mask passed", padded, {"attention_mask": mask}, {"attention_mask": mask}),
