@@ -259,7 +259,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as temporary:
         folder = (given.folder or Path(temporary)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
-        make_hub(folder / "home")
+        home = folder / "home"
+        make_hub(home)
         verdicts = [compare(suite, folder, home, options) for suite in given.suite or LEFT_OUT]
     return int(any(verdict.broken or verdict.changed for verdict in verdicts))
 
