@@ -41,6 +41,7 @@ _MORE_SIZES: dict[str, dict[str, Any]] = {
 _ORGANISATIONS = {"peft": "peft-internal-testing", "hf": "hf-internal-testing", "trl": "trl-internal-testing"}
 _MODELS = {
     "BartForConditionalGeneration": "peft/tiny-random-BartForConditionalGeneration",
+    "BertForMaskedLM": "hf/tiny-random-BertForMaskedLM",
     "BertForSequenceClassification": "peft/tiny-random-BertForSequenceClassification",
     "BertModel": "peft/tiny-random-BertModel hf/tiny-random-BertModel",
     "BloomForCausalLM": "peft/tiny-random-BloomForCausalLM",

@@ -14,6 +14,7 @@ import sys
 import zlib
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -75,13 +76,14 @@ def pytest_runtest_setup() -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_call() -> Iterator[None]:
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     """Watch the numbers, and end a test that takes too long. A call into C is ended when it comes back."""
+    is_traced = any(word in item.nodeid.lower() for word in ("compile", "export", "executorch"))  # hooks get in the way
     foreign_numbers.seed()
     previous = signal.signal(signal.SIGALRM, _stop)
     signal.alarm(int(os.environ.get(TEST_TIMEOUT_S, "60")))
     try:
-        with foreign_numbers.numbers() as _test.numbers:
+        with nullcontext(foreign_numbers.Numbers()) if is_traced else foreign_numbers.numbers() as _test.numbers:
             return (yield)
     finally:
         signal.alarm(0)
@@ -110,6 +112,7 @@ def pytest_collectreport(report: pytest.CollectReport) -> None:
 
 # The fixtures of sentence-transformers' conftest.py, which its sdist leaves out.
 TINY_BERT = "hf-internal-testing/tiny-random-BertModel"
+TINY_MASKED_BERT = "hf-internal-testing/tiny-random-BertForMaskedLM"
 
 
 @pytest.fixture
@@ -125,7 +128,7 @@ def splade_bert_tiny_model() -> Any:
     """A sparse encoder."""
     from sentence_transformers import SparseEncoder
 
-    return SparseEncoder(TINY_BERT, device="cpu")
+    return SparseEncoder(TINY_MASKED_BERT, device="cpu")
 
 
 @pytest.fixture

@@ -134,16 +134,8 @@ def run(folder: Path, home: Path, options: Options, *, patch: bool, only: Collec
     command = [sys.executable, "-m", "pytest", "-p", foreign_plugin.__name__, "-p", "no:cacheprovider", "-q"]
     # Not the suite's own addopts, which need a coverage plugin, nor its filters, which make a newer library's
     # deprecations errors.
-    command += [
-        "-o",
-        "addopts=",
-        "-o",
-        "filterwarnings=",
-        "--continue-on-collection-errors",
-        "--tb=short",
-        *left_out,
-        *targets,
-    ]
+    command += ["-o", "addopts=", "-o", "filterwarnings=", "--continue-on-collection-errors", "--tb=short"]
+    command += [*left_out, *targets]
     command += ["-k", options.expression] if options.expression else []
     with tempfile.TemporaryDirectory() as scratch:
         outcomes = Path(scratch) / "outcomes.jsonl"
