@@ -66,7 +66,8 @@ def assemblers() -> list[tuple[type, str]]:
         "MusicgenForConditionalGeneration": "from_sub_models_pretrained",
         "MusicgenMelodyForConditionalGeneration": "from_sub_models_pretrained",
     }
-    return [(getattr(transformers, cls), method) for cls, method in names.items()]
+    found = ((getattr(transformers, name, None), method) for name, method in names.items())
+    return [(cls, method) for cls, method in found if isinstance(cls, type) and hasattr(cls, method)]
 
 
 def pipeline_loader() -> tuple[Any, str]:

@@ -93,6 +93,10 @@ class NotInvariantWarning(PaddingWarning):
     """No mask can make this architecture right on padded rows; ``padding="exact"`` can."""
 
 
+class NoCacheWarning(PaddingWarning):
+    """Left-padded rows were run with their padding last, and no cache is returned for them."""
+
+
 class RightPaddedPromptWarning(PaddingWarning):
     """``generate()`` of a decoder-only model was given prompts that end in padding."""
 

@@ -40,8 +40,9 @@ def warn_once(category: type[SafeTransformersWarning], cause: str, text: str) ->
     with _lock:
         if where in _seen:
             return
-        _seen.add(where)
     warnings.warn(text, category, stacklevel=level)
+    with _lock:  # after the warning: one that a filter turned into an error was not given yet
+        _seen.add(where)
 
 
 def forget() -> None:

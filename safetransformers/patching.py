@@ -74,8 +74,13 @@ def patch() -> None:
         ()
     """
     with _state.lock:
-        _state.is_patched = True
-        _settle()
+        was_patched, _state.is_patched = _state.is_patched, True
+        try:
+            _settle()
+        except BaseException:
+            _state.is_patched = was_patched
+            _settle()
+            raise
 
 
 def unpatch(*, release_models: bool = False) -> None:
@@ -98,8 +103,9 @@ def patched() -> Iterator[None]:
     """``patch()`` for a ``with`` block, for the whole process; blocks nest, and a ``patch()`` outside stays on."""
     with _state.lock:
         _state.blocks += 1
-        _settle()
     try:
+        with _state.lock:
+            _settle()
         yield
     finally:
         with _state.lock:
@@ -125,8 +131,9 @@ def loading_through_us(*groups: str) -> Iterator[None]:
     token = _load_is_ours.set(True)
     with _state.lock:
         _state.loads.update(groups)
-        _settle()
     try:
+        with _state.lock:
+            _settle()
         yield
     finally:
         _load_is_ours.reset(token)

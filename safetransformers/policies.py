@@ -75,7 +75,6 @@ def checked(named: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         PolicyError: for an unknown field, or a value that the field does not have.
     """
-    global _exact_was_named
     layer: dict[str, Any] = {}
     for name, value in named.items():
         if value is None:
@@ -90,13 +89,11 @@ def checked(named: Mapping[str, Any]) -> dict[str, Any]:
             choices = ", ".join(map(repr, CHOICES[name][0]))
             raise PolicyError("ST-POLICY-002", f"{name}={value!r} is not a value of it", do=f"use one of {choices}")
         layer[name] = value
-    if layer.get("padding") == "exact":
-        _exact_was_named = True
     return layer
 
 
 _process: Layer = {}
-_exact_was_named = False
+_environment_was_exact = False  # as of the last time that it was read
 _scoped: ContextVar[Layer] = ContextVar("safetransformers_policy")
 _NOTHING: Final[Layer] = {}
 
@@ -151,6 +148,7 @@ def strict(**named: Any) -> Any:
 
 def resolve(name: str, model_layer: Layer = _NOTHING) -> str:
     """The value of one field now. Costs about a microsecond; ``model_layer`` holds the fields of one guarded model."""
+    global _environment_was_exact
     strict_off = False
     for layer in (_scoped.get(_NOTHING), model_layer, _process):
         if name in layer:
@@ -159,20 +157,24 @@ def resolve(name: str, model_layer: Layer = _NOTHING) -> str:
             if layer["strict"]:
                 return CHOICES[name][1]
             strict_off = True
-    if value := os.environ.get(ENVIRONMENT_PREFIX + name.upper()):
-        return str(checked({name: value.strip().lower()})[name])
+    value = os.environ.get(ENVIRONMENT_PREFIX + name.upper(), "").strip().lower()
+    if name == "padding":
+        _environment_was_exact = value == "exact"
+    if value:
+        return str(checked({name: value})[name])
     if not strict_off and _environment_strict():
         return CHOICES[name][1]
     return CHOICES[name][0][0]
 
 
 def may_be_exact() -> bool:
-    """Whether ``padding="exact"`` was asked for in this process: spares all others a look at every mask.
+    """Whether ``padding="exact"`` is asked for outside a model's own fields: spares all others a look at every mask.
 
     The environment is not read here, which would cost as much as the rest of a call's guard: each resolve of the field
     reads it, and so does the guarding of a model.
     """
-    return _exact_was_named
+    named = (_scoped.get(_NOTHING).get("padding"), _process.get("padding"))
+    return "exact" in named or _environment_was_exact
 
 
 def is_strict(model_layer: Layer = _NOTHING) -> bool:

@@ -17,7 +17,6 @@ from safetransformers import configure, notices, policies, unpatch
 def defaults(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in [name for name in os.environ if name.startswith(policies.ENVIRONMENT_PREFIX)]:
         monkeypatch.delenv(name)
-    policies._exact_was_named = False
     everything = dict.fromkeys(["strict", *policies.CHOICES])
     configure(**everything)
     notices.forget()

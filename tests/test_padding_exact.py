@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -127,14 +129,55 @@ def test_other_arguments_per_token_and_per_row_go_along() -> None:
         assert torch.allclose(output[row, -len(tokens) :], reference, atol=1e-5)
 
 
-def test_the_last_tokens_alone_are_those_of_each_row() -> None:
-    plain, model, ids = tiny("gpt2"), guard(tiny("gpt2")), padded_rows("right")
+@pytest.mark.parametrize("keep", [1, 4, 7, torch.tensor([5, 6])])
+def test_the_logits_of_the_last_columns_alone_are_those_of_the_padded_row(keep: Any) -> None:
+    plain, model, ids = tiny("gpt2"), guard(tiny("gpt2")), padded_rows("left")
     with policy(padding="exact"):
-        whole, last = model(input_ids=ids).logits, model(input_ids=ids, logits_to_keep=1).logits
-    assert whole.shape[1] == ids.shape[1] and last.shape[1] == 1
+        last = model(input_ids=ids, logits_to_keep=keep).logits
     for row, tokens in enumerate(ROWS):
-        reference = plain(input_ids=torch.tensor([tokens]), logits_to_keep=1).logits[0]
-        assert torch.allclose(last[row], reference, atol=1e-5)
+        reference = plain(input_ids=torch.tensor([tokens])).logits[0]
+        kept = min(last.shape[1], len(tokens))
+        assert torch.allclose(last[row, -kept:], reference[-kept:], atol=1e-5)
+
+
+def test_states_that_a_decoder_attends_to_are_not_cut_as_if_they_were_tokens() -> None:
+    config = {"is_decoder": True, "add_cross_attention": True}
+    plain, model, ids = tiny("bert", **config), guard(tiny("bert", **config)), padded_rows("right")
+    states = torch.randn(*ids.shape, 32)
+    with policy(padding="exact"):
+        output = model(input_ids=ids, attention_mask=mask_of(ids), encoder_hidden_states=states)[0]
+    reference = plain(input_ids=torch.tensor([ROWS[1]]), encoder_hidden_states=states[1:2])[0][0]
+    assert torch.allclose(output[1, : len(ROWS[1])], reference, atol=1e-5)
+
+
+def test_an_output_of_every_row_against_every_row_is_refused() -> None:
+    class Similar(transformers.BertModel):
+        def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> tuple[Tensor]:  # type: ignore[override]
+            pooled = super().forward(input_ids=input_ids, attention_mask=attention_mask).pooler_output
+            return (pooled @ pooled.T,)
+
+    with pytest.raises(PaddingError, match="one batch axis"):
+        exact_forward(Similar(tiny("bert").config).eval(), input_ids=padded_rows("right"))
+
+
+def test_images_beside_the_rows_are_refused() -> None:
+    with pytest.raises(PaddingError, match="pixel_values"):
+        exact_forward(tiny("bert"), input_ids=padded_rows("right"), pixel_values=torch.zeros(3, 3, 8, 8))
+
+
+def test_a_models_own_exact_policy_acts_on_masked_calls_without_any_other_mention_of_it() -> None:
+    plain, model, ids = _make("convbert"), guard(_make("convbert"), padding="exact"), padded_rows("right")
+    model = pickle.loads(pickle.dumps(model))
+    output = model(input_ids=ids, attention_mask=mask_of(ids))[0]
+    assert torch.allclose(output[1, : len(ROWS[1])], plain(torch.tensor([ROWS[1]]))[0][0], atol=1e-5)
+
+
+def test_threads_that_run_one_plain_model_exactly_do_not_disturb_each_other() -> None:
+    model, ids = _make("convbert"), padded_rows("right")
+    with ThreadPoolExecutor(4) as pool:
+        outputs = list(pool.map(lambda _: exact_forward(model, ids)[0], range(12)))
+    assert all(torch.equal(output, outputs[0]) for output in outputs)
+    assert not model._forward_pre_hooks
 
 
 def test_a_tuple_stays_a_tuple() -> None:

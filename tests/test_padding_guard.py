@@ -16,6 +16,7 @@ from safetransformers import configure, guard, policy, position_ids_from_mask, r
 from safetransformers.errors import (
     AmbiguousPaddingWarning,
     GuardError,
+    NoCacheWarning,
     NotInvariantWarning,
     PaddingError,
     SafeTransformersWarning,
@@ -392,9 +393,10 @@ def test_decoder_ids_as_long_as_the_encoders_are_not_rolled() -> None:
     assert (logits[1] - reference).abs().max() < _TOLERANCE * reference.abs().max()
 
 
-def test_rolled_rows_return_no_cache_and_a_cache_that_is_asked_for_is_told_to_be_wrong() -> None:
+def test_rolled_rows_say_that_they_return_no_cache_and_one_that_is_asked_for_is_told_to_be_wrong() -> None:
     model, ids = guard(_bart()), padded_rows("left")
-    assert model(input_ids=ids).past_key_values is None
+    with pytest.warns(NoCacheWarning):
+        assert model(input_ids=ids).past_key_values is None
     with pytest.warns(NotInvariantWarning):
         model(input_ids=ids, use_cache=True)
 
@@ -443,3 +445,97 @@ def test_intermediate_states_that_no_mask_makes_right_are_told() -> None:
         model(**kwargs)
     with pytest.warns(NotInvariantWarning):
         model(**kwargs, output_hidden_states=True)
+
+
+@pytest.mark.parametrize("return_dict", [True, False])
+@pytest.mark.parametrize("labels", [torch.tensor([0, 1, 0]), torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])])
+def test_a_classifier_learns_from_left_padded_rows_as_from_the_rows_alone(labels: Tensor, return_dict: bool) -> None:
+    plain, model, ids = tiny("bert-classifier"), guard(tiny("bert-classifier")), padded_rows("left")
+    loss = model(input_ids=ids, labels=labels, return_dict=return_dict)[0]
+    alone = [plain(input_ids=torch.tensor([row]), labels=labels[i : i + 1]).loss for i, row in enumerate(ROWS)]
+    assert (loss - torch.stack(alone).mean()).abs() < _TOLERANCE
+
+
+def test_labels_as_wide_as_the_rows_are_not_moved_when_they_are_no_tokens() -> None:
+    rows = torch.tensor([[5, 6], [PAD, 8]])
+    labels = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    plain, model = tiny("bert-classifier"), guard(tiny("bert-classifier"))
+    loss = model(input_ids=rows, labels=labels).loss
+    alone = [plain(input_ids=rows[:1], labels=labels[:1]).loss, plain(input_ids=rows[1:, 1:], labels=labels[1:]).loss]
+    assert (loss - torch.stack(alone).mean()).abs() < _TOLERANCE
+
+
+def test_an_argument_that_rolling_does_not_understand_is_never_silently_wrong() -> None:
+    model, ids = guard(tiny("bert")), padded_rows("left")
+    with pytest.warns(NotInvariantWarning):
+        model(input_ids=ids, token_type_ids=torch.zeros(1, ids.shape[1], dtype=torch.int64))
+    with strict(padding="infer"), pytest.raises(PaddingError):
+        model(input_ids=ids, token_type_ids=torch.zeros(1, ids.shape[1], dtype=torch.int64))
+
+
+def test_a_warning_that_a_filter_makes_an_error_is_an_error_each_time() -> None:
+    model = guard(tiny("gpt2", pad_token_id=EOS))
+    ids = torch.tensor([[5, 6, EOS, EOS, EOS], [5, 6, 7, 8, EOS]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(2):
+            with pytest.raises(AmbiguousPaddingWarning):
+                model(input_ids=ids)
+
+
+def test_rows_that_each_end_with_their_own_eos_are_not_padded() -> None:
+    plain, model = tiny("gpt2", pad_token_id=EOS), guard(tiny("gpt2", pad_token_id=EOS))
+    ids = torch.tensor([[5, 6, 7, EOS], [8, 9, 7, EOS]])
+    seen = Seen(model)
+    with strict(), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert torch.equal(model(input_ids=ids).logits, plain(input_ids=ids).logits)
+    assert seen["attention_mask"] is None
+
+
+def test_the_users_positional_hooks_still_get_positions() -> None:
+    shapes = []
+    model, ids = guard(tiny("bert")), padded_rows("left")
+    model.register_forward_pre_hook(lambda module, args: shapes.append(args[0].shape))
+    difference = model(ids)[0][1, -3:] - tiny("bert")(torch.tensor([ROWS[1]]))[0][0]
+    assert difference.abs().max() < _TOLERANCE
+    assert shapes == [ids.shape]
+
+
+def test_ids_of_a_subclass_of_tensor_are_looked_at() -> None:
+    class Mine(Tensor):
+        pass
+
+    plain, model, ids = tiny("bert"), guard(tiny("bert")), padded_rows("left")
+    pooled = model(input_ids=ids.as_subclass(Mine)).pooler_output[1]
+    assert (pooled - plain(input_ids=torch.tensor([ROWS[1]])).pooler_output[0]).abs().max() < _TOLERANCE
+
+
+def test_a_forward_that_somebody_hides_behind_any_arguments_is_guarded() -> None:
+    model, ids = tiny("bert"), padded_rows("right")
+    original = model.forward
+
+    def hidden(*args: Any, **kwargs: Any) -> Any:
+        return original(*args, **kwargs)
+
+    model.forward = hidden
+    assert error(guard(model), tiny("bert"), ids) < _TOLERANCE
+
+
+def test_another_guarded_model_inside_generate_is_guarded() -> None:
+    plain, judge, ids = tiny("bert"), guard(tiny("bert")), padded_rows("right")
+    seen: list[Tensor] = []
+
+    class Judging(transformers.LogitsProcessor):
+        def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+            seen.append(judge(input_ids=ids)[0])
+            return scores
+
+    guard(tiny("gpt2")).generate(torch.tensor([[5, 6]]), logits_processor=[Judging()], max_new_tokens=1)
+    assert (seen[0][1, :3] - plain(input_ids=torch.tensor([ROWS[1]]))[0][0]).abs().max() < _TOLERANCE
+
+
+def test_a_class_that_no_mask_can_mend_says_so_where_it_is_compiled() -> None:
+    torch.compiler.reset()
+    with pytest.warns(NotInvariantWarning, match="ST-MASK-011"):
+        torch.compile(guard(_convbert()), backend="eager")(input_ids=padded_rows("right"))

@@ -112,7 +112,7 @@ def audit_padding(model: nn.Module, inputs: Tensor | None = None) -> PaddingAudi
     findings: list[Finding] = []
     with torch.no_grad(), _as_in_use(model):
         with_decoder = facts.is_encoder_decoder and not _runs_alone(model, rows[0])
-        with untouched():
+        with untouched(model):
             alone = [_flat(model(**_inputs(row[None], [row], with_decoder))) for row in rows]
         layout = learn_layout(model, whole(facts, _inputs(rows[0][None], rows[:1], with_decoder)))
         for side in ("right", "left"):
@@ -143,7 +143,7 @@ def _inputs(ids: Tensor, rows: list[Tensor], with_decoder: bool) -> dict[str, Te
 def _runs_alone(model: nn.Module, row: Tensor) -> bool:
     """Whether an encoder-decoder makes its own decoder ids."""
     try:
-        with untouched():
+        with untouched(model):
             model(input_ids=row[None])
     except (ValueError, TypeError, AttributeError):
         return False

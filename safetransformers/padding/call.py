@@ -9,6 +9,7 @@ from torch import Tensor
 # Arguments that say where tokens come from or go, other than ids and a mask: a call that has one is left alone.
 _FOREIGN = frozenset(
     {
+        "input_mask",  # XLNet's own, the inverse of an attention mask
         "inputs_embeds",
         "position_ids",
         "encoder_outputs",
@@ -20,7 +21,9 @@ _FOREIGN = frozenset(
         "seq_idx",
     }
 )
-_PACKED_PREFIX = "cu_seq_len"
+_WIDE = frozenset({"attention_mask", "bbox", "global_attention_mask"})
+_OTHER_SIDE = ("encoder_", "decoder_")
+_PACKED_PREFIX = "cu_seq"  # cu_seq_lens_q, cu_seqlens
 
 
 class Call:
@@ -67,11 +70,8 @@ class Call:
 
         ``any_cache`` counts an empty cache too.
         """
-        for name, value in self.kwargs.items():
+        for name, value in (*self.kwargs.items(), *zip(self.parameters, self.args, strict=False)):
             if value is not None and (name in _FOREIGN or name.startswith(_PACKED_PREFIX)):
-                return True
-        for name, value in zip(self.parameters, self.args, strict=False):
-            if value is not None and name in _FOREIGN:
                 return True
         cache = self.get("past_key_values")
         return cache is not None if any_cache else is_filled(cache)
@@ -87,6 +87,11 @@ def is_filled(cache: Any) -> bool:
     return not (isinstance(cache, (tuple, list)) and len(cache) == 0)
 
 
-def rows_of(value: Any, batch: int, sequence: int) -> bool:
-    """Whether an argument has one entry per token of the batch: shape (batch, sequence, ...)."""
-    return isinstance(value, Tensor) and value.dim() >= 2 and tuple(value.shape[:2]) == (batch, sequence)
+def is_per_token(name: str, value: Any, batch: int, sequence: int) -> bool:
+    """Whether an argument has one entry per token: integers (batch, sequence), or one of the known wider ones.
+
+    A shape alone does not tell: labels of seven classes beside seven tokens, an image of three channels beside three.
+    """
+    if not isinstance(value, Tensor) or value.dim() < 2 or tuple(value.shape[:2]) != (batch, sequence):
+        return False
+    return name in _WIDE or (value.dim() == 2 and not value.is_floating_point() and not name.startswith(_OTHER_SIDE))

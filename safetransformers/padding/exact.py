@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 
 from ..errors import PaddingError
-from .call import Call, rows_of
+from .call import Call, is_per_token
 from .facts import Facts
 from .layout import Layout, Path, leaves, rebuild
 from .plan import Group, Plan, is_label, is_target
 
 # The names by which models return what they keep for the next call (ALL_CACHE_NAMES, generation/utils.py, 5.23).
+LAST_ONLY = ("logits_to_keep", "num_logits_to_keep")  # ask for the outputs of a row's last columns alone
+_MODALITIES = ("pixel_", "image_", "video_", "audio_", "input_features", "input_values", "visual_")
 _CACHES = ("past_key_values", "cache_params", "state", "mems", "past_buckets_states")
 
 
@@ -36,7 +38,7 @@ def split(facts: Facts, call: Call, mask: Tensor, target_mask: Tensor | None) ->
     _refuse(facts, named)
     batch, sequence = mask.shape
     target = 0 if target_mask is None else target_mask.shape[1]
-    plan = Plan(facts, batch, sequence, target)
+    plan = Plan(facts, batch, sequence, target, kept=_kept(named, sequence))
     lengths: dict[tuple[int, int], list[int]] = {}
     for row, key in enumerate(zip(_lengths(mask), _lengths(target_mask, batch), strict=True)):
         lengths.setdefault(key, []).append(row)
@@ -65,9 +67,18 @@ def assemble(plan: Plan, first: Any, layout: Layout, run: Callable[[Group], Any]
     def put_together(path: Path, leaf: Any) -> Any:
         if not isinstance(leaf, Tensor):
             return _no_tensor(plan.facts, path, leaf)
-        return _scatter(plan, path, layout.get(path), [output[path] for output in flat])
+        whole = _scatter(plan, path, layout.get(path), [output[path] for output in flat])
+        return whole if plan.kept is None or path[-1] != "logits" else whole[:, plan.kept]
 
     return rebuild(first, put_together)
+
+
+def _kept(named: dict[str, Any], sequence: int) -> Any:
+    """The columns of the padded row whose logits are asked for, or None for all of them."""
+    asked = next((named[name] for name in LAST_ONLY if named.get(name) is not None), 0)
+    if isinstance(asked, Tensor):
+        return asked
+    return slice(sequence - asked, None) if asked else None
 
 
 def _lengths(mask: Tensor | None, batch: int = 0) -> list[int]:
@@ -84,11 +95,11 @@ def _unpadded(
 ) -> dict[str, Any]:
     inputs: dict[str, Any] = {}
     for name, value in named.items():
-        if name in ("attention_mask", "decoder_attention_mask"):
+        if name in ("attention_mask", "decoder_attention_mask", *LAST_ONLY):
             continue
         if targets is not None and is_target(facts, name, value, plan.batch, plan.target):
             inputs[name] = value[rows[:, None], targets]
-        elif rows_of(value, plan.batch, plan.sequence):
+        elif is_per_token(name, value, plan.batch, plan.sequence):
             inputs[name] = value[rows[:, None], columns]
         elif isinstance(value, Tensor) and value.dim() > 0 and value.shape[0] == plan.batch:
             inputs[name] = value[rows]
@@ -107,7 +118,15 @@ def _refuse(facts: Facts, named: dict[str, Any]) -> None:
             do=f"call the model without {', '.join(labels)} and compute the loss from the outputs",
             off='safetransformers.configure(padding="infer")',
         )
-    if named.get("use_cache") is True:
+    modalities = sorted(name for name in named if name.startswith(_MODALITIES) and named[name] is not None)
+    if modalities:
+        raise PaddingError(
+            "ST-MASK-006",
+            f'padding="exact" cannot tell which row each entry of {", ".join(modalities)} belongs to',
+            do="run rows of one length together, or one by one",
+            off='safetransformers.configure(padding="infer")',
+        )
+    if named.get("use_cache") is True or named.get("past_key_values") is not None:
         raise PaddingError(
             "ST-MASK-006",
             'padding="exact" cannot return a cache: its groups have caches of unequal length',
@@ -131,10 +150,10 @@ def _no_tensor(facts: Facts, path: Path, leaf: Any) -> Any:
 
 def _scatter(plan: Plan, path: Path, axes: tuple[str, ...] | None, parts: list[Tensor]) -> Tensor:
     """One output tensor from its groups: zeros of the padded shape, each group's entries at their places."""
-    if axes is None or "batch" not in axes:
+    if axes is None or axes.count("batch") != 1:
         raise PaddingError(
             "ST-MASK-006",
-            f"{plan.facts.name} returns {'.'.join(map(str, path))} without a batch axis, which cannot be put together",
+            f"{plan.facts.name} returns {'.'.join(map(str, path))} without one batch axis: it cannot be put together",
             do="switch that output off, or run the rows one by one",
             off='safetransformers.configure(padding="infer")',
             shape=tuple(parts[0].shape),

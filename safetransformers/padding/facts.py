@@ -49,6 +49,8 @@ class Facts:
 def facts_of(model: nn.Module) -> Facts:
     """Read the facts off a model. Costs one ``inspect.signature``; nothing is run."""
     parameters = tuple(inspect.signature(model.forward).parameters)
+    if "input_ids" not in parameters:  # a wrapper of somebody's hides them
+        parameters = tuple(inspect.signature(type(model).forward).parameters)[1:]
     known = measured(type(model))
     right: Right = known.right if known else ("mask" if "attention_mask" in parameters else "exact")
     by_rule = _left_by_rule(model, parameters)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 from torch import nn
 
 from .. import policies
 from ..guards import guard, is_guarded, unguard
+
+_guarding_for_a_call = threading.RLock()
 
 
 def exact_forward(model: nn.Module, *args: Any, **kwargs: Any) -> Any:
@@ -27,7 +30,8 @@ def exact_forward(model: nn.Module, *args: Any, **kwargs: Any) -> Any:
     Raises:
         PaddingError: for labels, ``use_cache=True``, a row without a real token, an output that has no batch axis.
 
-    Cost: one forward a group, one sync, and once per model two forwards of at most 3 x 9 tokens.
+    Cost: one forward a group and one sync; two forwards of at most 3 x 9 tokens once per kind of call on a guarded
+    model, and at each call on another, whose calls from several threads take turns. Guard the model to be spared both.
 
     Example:
         >>> import torch
@@ -39,10 +43,11 @@ def exact_forward(model: nn.Module, *args: Any, **kwargs: Any) -> Any:
         >>> torch.allclose(exact[1, :1], model(alone).last_hidden_state[0])
         True
     """
-    was_guarded = is_guarded(model)
-    try:
-        with policies.policy(padding="exact"):
-            return guard(model)(*args, **kwargs)
-    finally:
-        if not was_guarded:
-            unguard(model)
+    with policies.policy(padding="exact"):
+        with _guarding_for_a_call:  # another thread must not take the guard off in between
+            if not is_guarded(model):
+                try:
+                    return guard(model)(*args, **kwargs)
+                finally:
+                    unguard(model)
+        return model(*args, **kwargs)

@@ -17,7 +17,7 @@ from ..counts import count
 from . import notes
 from .call import is_filled
 from .facts import token_id
-from .hook import PaddingHook, edges, has_rows, hook_of
+from .hook import PaddingHook, edges, guarding, has_rows, hook_of
 from .mask import is_among, mask_edges
 from .roll import rolled
 from .scope import is_untouched, untouched
@@ -75,12 +75,12 @@ class GuardedGenerate:
         """Decide the mask, then generate with nothing touched inside."""
         model = self.__self__
         hook = hook_of(model)
-        if hook is None or is_untouched():
+        if hook is None or is_untouched(model):
             return self.plain(*args, **kwargs)
-        mask = prompt_mask(model, hook, args, kwargs)
+        mask = guarding(hook, lambda: prompt_mask(model, hook, args, kwargs))
         if mask is not None:
             args, kwargs = masked_prompt(hook, args, kwargs, mask)
-        with untouched():
+        with untouched(model, kwargs.get("assistant_model")):
             return self.plain(*args, **kwargs)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -107,12 +107,12 @@ def prompt_mask(model: nn.Module, hook: PaddingHook, args: tuple[Any, ...], kwar
     pad, eos, bos = (_token_id(which, model, hook, kwargs, config) for which in ("pad", "eos", "bos"))
     if pad is None:  # as GenerationMixin._prepare_special_tokens does (generation/utils.py, 5.23)
         pad = eos[0] if isinstance(eos, (list, tuple)) and eos else eos
-    if not isinstance(pad, int) or not hook.facts.takes("attention_mask") or is_filled(kwargs.get("past_key_values")):
+    if not isinstance(pad, int) or is_filled(kwargs.get("past_key_values")):
         return None
     pads: Tensor = ids == pad
     leading, trailing = edges(pads)
     if not leading and not trailing:
-        is_decoder_only = not hook.facts.is_encoder_decoder
+        is_decoder_only = not hook.facts.is_encoder_decoder and hook.facts.takes("attention_mask")
         return torch.ones_like(ids, dtype=torch.int64) if is_decoder_only and bool(pads.any()) else None
     notes.found(hook, pads, pad, mode)
     if mode == "warn":
@@ -134,6 +134,8 @@ def prompt_mask(model: nn.Module, hook: PaddingHook, args: tuple[Any, ...], kwar
     left_is_wrong = hook.facts.left == "exact" or (hook.facts.left == "roll" and not hook.facts.is_encoder_decoder)
     if (leading and left_is_wrong) or (trailing and hook.facts.right == "exact"):
         notes.not_invariant(hook, "left" if leading else "right")
+    if not hook.facts.takes("attention_mask"):
+        return None
     count("padding.inferred_for_generate")
     return mask
 

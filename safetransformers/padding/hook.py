@@ -9,31 +9,30 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from collections.abc import Hashable, Mapping
-from typing import Any, TypeGuard
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, TypeGuard, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from .. import compat, policies
 from ..counts import count
-from ..errors import GuardError, SafeTransformersError
+from ..errors import GuardError, SafeTransformersError, SafeTransformersWarning
 from . import notes
 from .call import Call
-from .exact import assemble, split
+from .exact import LAST_ONLY, assemble, split
 from .facts import Facts, token_id
 from .layout import Layout, leaves
 from .mask import is_among, is_integer, mask_decoder, mask_edges, position_ids_from_mask
 from .plan import Group, Plan, attach, attached, learn_layout
-from .roll import roll, roll_back
+from .roll import is_rollable, roll, roll_back
 from .scope import is_untouched, untouched
 
 logger = logging.getLogger(__name__)
 
 _registering = threading.Lock()
 
-_LAST_ONLY = ("logits_to_keep", "num_logits_to_keep")  # ask for the outputs of a row's last tokens alone
-
+Result = TypeVar("Result")
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
@@ -60,25 +59,17 @@ class PaddingHook:
             mask = args[self._mask_at]
         if torch.compiler.is_compiling():
             return self._traced(module, Call(self.facts.parameters, args, kwargs), mask)
-        if mask is not None and not self._reads_masks and not policies.may_be_exact():
+        if mask is not None and not self._reads_masks and not self._may_be_exact():
             return None
-        if is_untouched():
+        if is_untouched(module):
             return None
-        try:
-            return self._decide(module, Call(self.facts.parameters, args, kwargs), mask)
-        except SafeTransformersError:
-            raise
-        except Exception as error:
-            if policies.is_strict(self.layer):
-                raise GuardError(
-                    "ST-GUARD-001",
-                    f"the padding guard failed on {self.facts.name}: {type(error).__name__}: {error}",
-                    do="pass an attention_mask, and report this as a bug of safetransformers",
-                    off='safetransformers.configure(padding="off")',
-                ) from error
-            logger.exception("the padding guard failed on %s; the call goes on unguarded", self.facts.name)
-            count("padding.failed")
-            return None
+        return guarding(self, lambda: self._decide(module, Call(self.facts.parameters, args, kwargs), mask))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "told": False}  # another process was told nothing
+
+    def _may_be_exact(self) -> bool:
+        return self.layer.get("padding") == "exact" or policies.may_be_exact()
 
     def _decide(self, module: nn.Module, call: Call, mask: Any) -> Arguments | None:
         mode = policies.resolve("padding", self.layer)
@@ -97,12 +88,14 @@ class PaddingHook:
             return self._mask_target(module, call, pad, mode, "input_ids", "attention_mask")
         pads = ids == pad
         leading, trailing = edges(pads)
-        if not leading and not trailing:
+        mask, other = self._infer(module, pads, pad, leading, trailing) if leading or trailing else (None, "")
+        if mask is None or (other and bool(mask.all())):  # every pad at an edge is its row's genuine eos or bos
             return self._mask_target(module, call, pad, mode) if decoder_ids is not None else None
         notes.found(self, pads, pad, mode)
         if mode == "warn":
             return None
-        mask = self._infer(module, pads, pad, leading, trailing)
+        if other:
+            notes.ambiguous(self, pad, other)
         if mode == "exact":
             return self._exact(module, call, mask, self._infer_target(module, call, pad))
         return self._apply(module, call, mask, pad, leading, trailing)
@@ -123,12 +116,14 @@ class PaddingHook:
         if leading and facts.left == "positions" and facts.takes("position_ids"):
             changes["position_ids"] = position_ids_from_mask(mask)
         if leading and facts.left == "roll":
-            if any(call.get(name) for name in _LAST_ONLY):
-                return self._exact(module, call, mask, target)  # of rolled rows the last columns are padding
-            if call.get("use_cache") is not True:
+            if is_rollable(call, mask):
+                if _expects_cache(module, call):
+                    notes.no_cache(self)
                 ensure_restoring(module)
-                return (), roll(facts, {**call.named(), **changes}, mask)
-            notes.not_invariant(self, "left")  # rolled rows must never get into a cache
+                return call.replaced(**roll(facts, {**call.named(), **changes}, mask))
+            notes.not_invariant(self, "left")
+            if facts.left_when_traced == "positions" and facts.takes("position_ids"):
+                changes["position_ids"] = position_ids_from_mask(mask)
         return call.replaced(**changes)
 
     def _masked(self, module: nn.Module, call: Call, mask: Any, mode: str) -> Arguments | None:
@@ -141,8 +136,10 @@ class PaddingHook:
         if not leading and not trailing:
             return None
         if mode == "exact":
-            if not bool((mask_edges(mask == 0) == (mask != 0)).all()):
-                return None  # holes inside a row are no padding
+            if not bool((mask_edges(mask == 0) == (mask != 0)).all()):  # holes inside a row are no padding
+                if self._reads_masks:
+                    notes.not_invariant(self, "left" if leading else "right")
+                return None
             return self._exact(module, call, mask, None)
         if (trailing and self.facts.right == "exact") or (leading and self.facts.left == "exact"):
             notes.not_invariant(self, "left" if leading else "right")
@@ -155,19 +152,24 @@ class PaddingHook:
             target_mask = torch.ones_like(decoder_ids) if given is None else given
         plan = split(self.facts, call, mask, target_mask)
         count("padding.exact")
-        inputs = dict(plan.groups[0].inputs)
+        taken_out: dict[str, Any] = {"attention_mask": None, "decoder_attention_mask": None} | dict.fromkeys(
+            LAST_ONLY, 0
+        )
+        inputs = {name: value for name, value in taken_out.items() if name in call.named()} | plan.groups[0].inputs
         attach(inputs["input_ids"], plan)
         ensure_restoring(module)
-        return (), inputs
+        return call.replaced(**inputs)
 
-    def _infer(self, module: nn.Module, pads: Tensor, pad: int, leading: bool, trailing: bool) -> Tensor:
-        """The encoder side's mask. A row that does not begin with the bos token shows that no row was given one."""
+    def _infer(self, module: nn.Module, pads: Tensor, pad: int, leading: bool, trailing: bool) -> tuple[Tensor, str]:
+        """The encoder side's mask, and ``eos`` or ``bos`` where the pad is that token too and stands at such an edge.
+
+        A row that does not begin with the bos token shows that no row was given one.
+        """
         eos, bos = token_id(module, self.facts, "eos"), token_id(module, self.facts, "bos")
         keep_eos = trailing and is_among(pad, eos)
         keep_bos = leading and is_among(pad, bos) and bool(pads[:, 0].all())
-        if keep_eos or (leading and is_among(pad, bos)):
-            notes.ambiguous(self, pad, "eos" if keep_eos else "bos")
-        return mask_edges(pads, leading=leading, trailing=trailing, keep_eos=keep_eos, keep_bos=keep_bos)
+        other = "eos" if keep_eos else "bos" if leading and is_among(pad, bos) else ""
+        return mask_edges(pads, leading=leading, trailing=trailing, keep_eos=keep_eos, keep_bos=keep_bos), other
 
     def _infer_target(
         self, module: nn.Module, call: Call, pad: int, ids_name: str = "decoder_input_ids"
@@ -202,7 +204,7 @@ class PaddingHook:
     def _traced(self, module: nn.Module, call: Call, given: Any) -> Arguments | None:
         """Under compile, export and tracing: tensor ops only, the policy and the pad id fixed when traced."""
         if given is not None:
-            needs_values = (self._reads_masks or policies.may_be_exact()) and torch.compiler.is_dynamo_compiling()
+            needs_values = (self._reads_masks or self._may_be_exact()) and torch.compiler.is_dynamo_compiling()
             if needs_values and notes.mode_when_traced(tuple(sorted(self.layer.items()))) in ("exact", "raise"):
                 return _decide_by_value(self, module, call)
             return None
@@ -218,6 +220,8 @@ class PaddingHook:
             return _decide_by_value(self, module, call)
         if mode in ("raise", "exact"):
             notes.refuse_traced(mode, self.facts.name)
+        if mode == "infer" and ("exact" in (self.facts.right, self.facts.left) or self.facts.left == "roll"):
+            notes.wrong_when_traced(self.facts.name, self.facts.right == "exact")
         if mode == "warn" or not self.facts.takes("attention_mask"):
             return None
         pads = ids == pad
@@ -248,9 +252,13 @@ class RestoreHook:
     def __init__(self) -> None:
         self._layouts: dict[Hashable, Layout] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_layouts": {}}  # another version of the model's class may lay its outputs out in another way
+
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
         """The output put back, or None to leave it as it is."""
-        plan = attached(kwargs.get("input_ids"))
+        ids = kwargs.get("input_ids")
+        plan = attached(args[0] if ids is None and args else ids)
         return None if plan is None else self._restore(module, plan, output)
 
     @compat.not_compiled("rows that were moved are put back outside the compiled graph")
@@ -264,10 +272,29 @@ class RestoreHook:
             return roll_back(plan, output, layout)
 
         def run(group: Group) -> Any:
-            with untouched():
+            with untouched(module):
                 return module(**group.inputs)
 
         return assemble(plan, output, layout, run)
+
+
+def guarding(hook: PaddingHook, decide: Callable[[], Result]) -> Result | None:
+    """What the guard decides; where the guard itself fails, None and a log entry, or an error in strict mode."""
+    try:
+        return decide()
+    except (SafeTransformersError, SafeTransformersWarning):  # a filter may turn our warnings into errors
+        raise
+    except Exception as error:
+        if policies.is_strict(hook.layer):
+            raise GuardError(
+                "ST-GUARD-001",
+                f"the padding guard failed on {hook.facts.name}: {type(error).__name__}: {error}",
+                do="pass an attention_mask, and report this as a bug of safetransformers",
+                off='safetransformers.configure(padding="off")',
+            ) from error
+        logger.exception("the padding guard failed on %s; the call goes on unguarded", hook.facts.name)
+        count("padding.failed")
+        return None
 
 
 def hook_of(module: nn.Module) -> PaddingHook | None:
@@ -291,6 +318,12 @@ def edges(pads: Tensor) -> tuple[bool, bool]:
     return leading, trailing
 
 
+def _expects_cache(module: nn.Module, call: Call) -> bool:
+    """Whether a call that does not speak of a cache returns one that its caller may go on from."""
+    generates = callable(getattr(module, "generate", None))
+    return generates and call.get("use_cache") is None and call.get("labels") is None and not module.training
+
+
 def _asks_for_hidden_states(module: nn.Module, call: Call) -> bool:
     asked = call.get("output_hidden_states")
     return bool(getattr(module.config, "output_hidden_states", False) if asked is None else asked)
@@ -304,7 +337,7 @@ def has_rows(ids: Any) -> TypeGuard[Tensor]:
 def _is_unreadable(ids: Tensor) -> bool:
     """Whether a value cannot be read, or not without breaking a capture: traced, fake and meta tensors, CUDA graphs."""
     return (
-        type(ids) is not Tensor
+        type(ids).__torch_dispatch__ is not Tensor.__torch_dispatch__  # FakeTensor, DTensor and the like
         or ids.is_meta
         or torch._C._get_tracing_state() is not None
         or torch._C._functorch.is_functorch_wrapped_tensor(ids)

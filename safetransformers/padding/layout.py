@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import PaddingError
-from .scope import untouched
 
 Axis = Literal["batch", "sequence", "target", "fixed", "ragged"]
 Path = tuple[str | int, ...]
@@ -61,10 +60,10 @@ def probe(model: nn.Module, inputs: Callable[[int, int, int], dict[str, Any]]) -
     Cost: two forwards of at most 3 x 9 tokens; the random state is kept.
     """
     outputs = []
-    with torch.no_grad(), torch.random.fork_rng(devices=_devices(model)), _evaluating(model), untouched():
+    with torch.no_grad(), torch.random.fork_rng(devices=_devices(model)), _evaluating(model):
         for sizes in PROBES:
             try:
-                outputs.append(dict(leaves(model(**inputs(*sizes)))))
+                outputs.append(dict(leaves(model.forward(**inputs(*sizes)))))  # past the user's hooks on it
             except Exception as error:
                 raise PaddingError(
                     "ST-MASK-007",

@@ -12,6 +12,7 @@ from .. import policies
 from ..counts import count
 from ..errors import (
     AmbiguousPaddingWarning,
+    NoCacheWarning,
     NotInvariantWarning,
     PaddingError,
     PaddingWarning,
@@ -107,6 +108,18 @@ def not_invariant(hook: Speaker, side: str) -> None:
     hook.told = True
 
 
+def no_cache(hook: Speaker) -> None:
+    """Left-padded rows were rolled, so that their cache cannot be returned. Warns once; raises in strict mode."""
+    _tell(
+        hook,
+        NoCacheWarning,
+        "ST-MASK-010",
+        f"{hook.facts.name} returns no cache for left-padded rows: past_key_values is None",
+        "its rows were run with their padding last, and a cache of such rows cannot be gone on from",
+        "pass use_cache=False where you need none, or pad on the right",
+    )
+
+
 def unmeasured(hook: Speaker) -> None:
     """The class is not in the measurements. Warns once; raises in strict mode."""
     _tell(
@@ -140,6 +153,21 @@ def is_told(hook: Speaker) -> bool:
 def mode_when_traced(layer: tuple[tuple[str, Any], ...]) -> str:
     """The padding mode as a constant of the traced graph."""
     return policies.resolve("padding", dict(layer))
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def wrong_when_traced(name: str, always: bool) -> bool:
+    """A class that no mask makes right is traced or compiled, where rows cannot be moved. Warns once."""
+    which = "padded rows" if always else "pooled outputs of left-padded rows"
+    text = message(
+        "ST-MASK-011",
+        f"{name} is compiled or traced, where its {which} are wrong with any mask",
+        "what makes them right moves rows, which needs to look at values",
+        "run padded batches eagerly, or run rows of one length together",
+        _OFF,
+    )
+    warn_once(NotInvariantWarning, f"{name} traced", text)
+    return True
 
 
 def refuse_traced(mode: str, name: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .call import rows_of
+from .call import is_per_token
 from .facts import Facts
 from .layout import Layout, probe
 
@@ -43,6 +43,7 @@ class Plan:
     sequence: int
     target: int
     groups: list[Group] = field(default_factory=list)
+    kept: Any = None  # columns whose logits are asked for, of rows that were run unpadded; None for all
     back: Tensor | None = None  # rolled rows: int64 (batch, sequence), where each column went
     mask: Tensor | None = None  # rolled rows: (batch, sequence), as they stood
     inputs: dict[str, Any] = field(default_factory=dict)
@@ -85,7 +86,8 @@ def is_label(name: str) -> bool:
 
 def is_target(facts: Facts, name: str, value: Any, batch: int, target: int) -> bool:
     """Whether an argument has one entry per decoder token."""
-    return facts.is_encoder_decoder and name.startswith("decoder_") and rows_of(value, batch, target)
+    is_decoders = facts.is_encoder_decoder and name.startswith("decoder_")
+    return is_decoders and isinstance(value, Tensor) and value.dim() >= 2 and value.shape[:2] == (batch, target)
 
 
 def learn_layout(model: nn.Module, plan: Plan) -> Layout:
@@ -97,7 +99,7 @@ def learn_layout(model: nn.Module, plan: Plan) -> Layout:
         for name, value in source.items():
             if is_target(plan.facts, name, value, sizes[0], target):
                 made[name] = _stretched(value[row], target_length).expand(batch, -1)
-            elif rows_of(value, *sizes):
+            elif is_per_token(name, value, *sizes):
                 tokens = _stretched(value[row][real.to(value.device)], sequence)
                 made[name] = tokens.expand(batch, *tokens.shape)
             elif isinstance(value, Tensor) and value.dim() > 0 and value.shape[0] == sizes[0]:

@@ -8,10 +8,52 @@ import torch
 from torch import Tensor
 
 from ..errors import PaddingError
-from .call import rows_of
+from .call import Call, is_per_token
 from .facts import Facts
 from .layout import Layout, Path, rebuild
 from .plan import Plan, attach, is_label
+
+# Arguments that are moved along or that say nothing of columns. With any other, rows are not rolled: an image, a span,
+# a cache or an index may count the columns in a way that no shape tells.
+_UNDERSTOOD = frozenset(
+    {
+        "input_ids",
+        "attention_mask",
+        "token_type_ids",
+        "decoder_input_ids",
+        "decoder_attention_mask",
+        "labels",
+        "next_sentence_label",
+        "sentence_order_label",
+        "use_cache",
+        "return_dict",
+        "output_attentions",
+        "output_hidden_states",
+        "num_items_in_batch",
+    }
+)
+
+
+def is_rollable(call: Call, mask: Tensor) -> bool:
+    """Whether every argument of the call is understood, so that its rows can be rolled and its outputs rolled back."""
+    named = {name: value for name, value in call.named().items() if value is not None}
+    types = named.get("token_type_ids")
+    return (
+        _UNDERSTOOD.issuperset(named)
+        and named.get("use_cache") is not True
+        and (types is None or types.shape == mask.shape)
+        and not _is_distributed()
+    )
+
+
+def _is_distributed() -> bool:
+    """Whether other ranks may run beside this one: learning a layout is a forward that they would not take part in."""
+    torch_distributed = torch.distributed
+    return (
+        torch_distributed.is_available()
+        and torch_distributed.is_initialized()
+        and torch_distributed.get_world_size() > 1
+    )
 
 
 def roll(facts: Facts, inputs: dict[str, Any], mask: Tensor) -> dict[str, Any]:
@@ -39,7 +81,7 @@ def rolled(inputs: dict[str, Any], mask: Tensor, facts: Facts) -> tuple[dict[str
     changes = {
         name: take_columns(value, there)
         for name, value in inputs.items()
-        if rows_of(value, batch, sequence) and not _is_decoders(facts, name)
+        if is_per_token(name, value, batch, sequence) and not _is_decoders(facts, name)
     }
     return {**inputs, **changes}, back
 
@@ -52,17 +94,21 @@ def _is_decoders(facts: Facts, name: str) -> bool:
 def roll_back(plan: Plan, output: Any, layout: Layout) -> Any:
     """Put the outputs of rolled rows back where the tokens stood."""
 
+    if isinstance(output, tuple) and isinstance(output[0], Tensor) and output[0].dim() == 0:
+        return (output[0], *roll_back(plan, output[1:], layout))  # a loss, which the layout was learnt without
+
     def put_back(path: Path, leaf: Any) -> Any:
-        if not isinstance(leaf, Tensor) or plan.back is None:
+        if not isinstance(leaf, Tensor) or leaf.dim() == 0 or plan.back is None:
             return leaf
-        if path not in layout:
+        kinds = layout.get(path)
+        if kinds is None or "ragged" in kinds:
             raise PaddingError(
                 "ST-MASK-006",
                 f"{plan.facts.name} returns {'.'.join(map(str, path))}, whose sequence axis could not be found",
                 do="pass attention_mask and position_ids, or pad on the right",
                 off='safetransformers.configure(padding="off")',
             )
-        for axis, kind in enumerate(layout[path]):
+        for axis, kind in enumerate(kinds):
             if kind == "sequence":
                 leaf = take_columns(leaf, plan.back, axis)
         return leaf

@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
-_untouched: ContextVar[bool] = ContextVar("safetransformers_untouched", default=False)
+_untouched: ContextVar[frozenset[int]] = ContextVar("safetransformers_untouched")
+_NONE: frozenset[int] = frozenset()
 
 
 @contextmanager
-def untouched() -> Iterator[None]:
-    """Leave every guarded call inside the block alone, in this thread or task."""
-    token = _untouched.set(True)
+def untouched(*models: Any) -> Iterator[None]:
+    """Leave the guarded calls of these models alone inside the block, in this thread or task; None is no model."""
+    token = _untouched.set(_untouched.get(_NONE) | {id(model) for model in models})
     try:
         yield
     finally:
         _untouched.reset(token)
 
 
-def is_untouched() -> bool:
-    """Whether the call happens inside ``untouched()``."""
-    return _untouched.get()
+def is_untouched(model: Any) -> bool:
+    """Whether the call of this model happens inside ``untouched()``."""
+    return id(model) in _untouched.get(_NONE)
