@@ -539,3 +539,20 @@ def test_a_class_that_no_mask_can_mend_says_so_where_it_is_compiled() -> None:
     torch.compiler.reset()
     with pytest.warns(NotInvariantWarning, match="ST-MASK-011"):
         torch.compile(guard(_convbert()), backend="eager")(input_ids=padded_rows("right"))
+
+
+def test_outputs_that_cannot_be_rolled_back_are_told_and_come_from_the_mask_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from safetransformers.padding import hook
+
+    def fail(*args: Any) -> None:
+        raise PaddingError("ST-MASK-007", "no layout")
+
+    monkeypatch.setattr(hook, "learn_layout", fail)
+    plain, model, ids = tiny("bert"), guard(tiny("bert")), padded_rows("left")
+    mask = mask_of(ids)
+    with pytest.warns(NotInvariantWarning):
+        output = model(input_ids=ids)[0]
+    reference = plain(input_ids=ids, attention_mask=mask, position_ids=position_ids_from_mask(mask))[0]
+    assert torch.equal(output, reference)

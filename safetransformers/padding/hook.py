@@ -17,14 +17,14 @@ from torch import Tensor, nn
 
 from .. import compat, policies
 from ..counts import count
-from ..errors import GuardError, SafeTransformersError, SafeTransformersWarning
+from ..errors import GuardError, PaddingError, SafeTransformersError, SafeTransformersWarning
 from . import notes
 from .call import Call
 from .exact import LAST_ONLY, assemble, split
 from .facts import Facts, token_id
 from .layout import Layout, leaves
 from .mask import is_among, is_integer, mask_decoder, mask_edges, position_ids_from_mask
-from .plan import Group, Plan, attach, attached, learn_layout
+from .plan import Plan, attach, attached, learn_layout
 from .roll import is_rollable, roll, roll_back
 from .scope import is_untouched, untouched
 
@@ -263,19 +263,28 @@ class RestoreHook:
 
     @compat.not_compiled("rows that were moved are put back outside the compiled graph")
     def _restore(self, module: nn.Module, plan: Plan, output: Any) -> Any:
+        if plan.back is None:
+            return assemble(plan, output, self._layout(module, plan, output), lambda group: _run(module, group.inputs))
+        try:
+            return roll_back(plan, output, self._layout(module, plan, output))
+        except PaddingError:  # its outputs cannot be rolled back: the mask alone is the best there is
+            hook = hook_of(module)
+            if hook is not None:
+                notes.not_invariant(hook, "left")
+            return _run(module, plan.unrolled())
+
+    def _layout(self, module: nn.Module, plan: Plan, output: Any) -> Layout:
         tensors = tuple((path, leaf.dim()) for path, leaf in leaves(output) if isinstance(leaf, Tensor))
         key = (plan.options(), tensors)
         layout = self._layouts.get(key)
         if layout is None:
             layout = self._layouts[key] = learn_layout(module, plan)
-        if plan.back is not None:
-            return roll_back(plan, output, layout)
+        return layout
 
-        def run(group: Group) -> Any:
-            with untouched(module):
-                return module(**group.inputs)
 
-        return assemble(plan, output, layout, run)
+def _run(module: nn.Module, inputs: dict[str, Any]) -> Any:
+    with untouched(module):
+        return module(**inputs)
 
 
 def guarding(hook: PaddingHook, decide: Callable[[], Result]) -> Result | None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from .call import is_per_token
 from .facts import Facts
 from .layout import Layout, probe
+from .mask import position_ids_from_mask
 
 
 @dataclass(eq=False)
@@ -47,6 +48,13 @@ class Plan:
     back: Tensor | None = None  # rolled rows: int64 (batch, sequence), where each column went
     mask: Tensor | None = None  # rolled rows: (batch, sequence), as they stood
     inputs: dict[str, Any] = field(default_factory=dict)
+
+    def unrolled(self) -> dict[str, Any]:
+        """The arguments of rolled rows as they stood, with the mask, and with position ids where they help."""
+        takes_positions = self.facts.left_when_traced == "positions" and self.facts.takes("position_ids")
+        if not takes_positions or self.mask is None:
+            return self.inputs
+        return {**self.inputs, "position_ids": position_ids_from_mask(self.mask)}
 
     def options(self) -> Hashable:
         """What decides the layout of the outputs: the arguments' names, and the values of those that are flags."""

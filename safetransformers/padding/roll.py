@@ -20,6 +20,7 @@ _UNDERSTOOD = frozenset(
         "input_ids",
         "attention_mask",
         "token_type_ids",
+        "bbox",
         "decoder_input_ids",
         "decoder_attention_mask",
         "labels",
