@@ -556,3 +556,22 @@ def test_outputs_that_cannot_be_rolled_back_are_told_and_come_from_the_mask_alon
         output = model(input_ids=ids)[0]
     reference = plain(input_ids=ids, attention_mask=mask, position_ids=position_ids_from_mask(mask))[0]
     assert torch.equal(output, reference)
+
+
+@pytest.mark.parametrize("mode", ["infer", "exact"])
+def test_a_users_hook_that_puts_other_ids_in_their_place_loses_nothing(mode: str) -> None:
+    model, ids = guard(tiny("bert"), padding=mode), padded_rows("left")
+    model.register_forward_pre_hook(
+        lambda module, args, kwargs: (args, kwargs | {"input_ids": kwargs["input_ids"].clone()}), with_kwargs=True
+    )
+    assert error(model, tiny("bert"), ids) < _TOLERANCE
+
+
+def test_a_call_that_fails_leaves_nothing_for_the_next_one() -> None:
+    plain, model, ids = tiny("bert"), guard(tiny("bert")), padded_rows("left")
+    model(input_ids=ids)
+    with pytest.raises(IndexError):
+        model(input_ids=torch.where(ids == 5, 10_000, ids))
+    full = torch.tensor([[5, 6, 7]])
+    kwargs = {"input_ids": full, "attention_mask": torch.ones_like(full)}
+    assert torch.equal(model(**kwargs)[0], plain(**kwargs)[0])

@@ -38,6 +38,7 @@ def detach(model: Any) -> None:
         for key in [key for key, hook in hooks.items() if isinstance(hook, (PaddingHook, RestoreHook))]:
             del hooks[key]
             with_kwargs.pop(key, None)
+            model._forward_hooks_always_called.pop(key, None)
     generate = vars(model).get("generate")
     if isinstance(generate, GuardedGenerate):
         del model.generate

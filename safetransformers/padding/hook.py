@@ -24,7 +24,7 @@ from .exact import LAST_ONLY, assemble, split
 from .facts import Facts, token_id
 from .layout import Layout, leaves
 from .mask import is_among, is_integer, mask_decoder, mask_edges, position_ids_from_mask
-from .plan import Plan, attach, attached, learn_layout
+from .plan import Plan, attach, attached, learn_layout, taken
 from .roll import is_rollable, roll, roll_back
 from .scope import is_untouched, untouched
 
@@ -120,7 +120,7 @@ class PaddingHook:
                 if _expects_cache(module, call):
                     notes.no_cache(self)
                 ensure_restoring(module)
-                return call.replaced(**roll(facts, {**call.named(), **changes}, mask))
+                return call.replaced(**roll(module, facts, {**call.named(), **changes}, mask))
             notes.not_invariant(self, "left")
             if facts.left_when_traced == "positions" and facts.takes("position_ids"):
                 changes["position_ids"] = position_ids_from_mask(mask)
@@ -156,7 +156,7 @@ class PaddingHook:
             LAST_ONLY, 0
         )
         inputs = {name: value for name, value in taken_out.items() if name in call.named()} | plan.groups[0].inputs
-        attach(inputs["input_ids"], plan)
+        attach(module, inputs["input_ids"], plan)
         ensure_restoring(module)
         return call.replaced(**inputs)
 
@@ -259,10 +259,15 @@ class RestoreHook:
         """The output put back, or None to leave it as it is."""
         ids = kwargs.get("input_ids")
         plan = attached(args[0] if ids is None and args else ids)
-        return None if plan is None else self._restore(module, plan, output)
+        if not torch.compiler.is_compiling():
+            pending = taken(module)
+            plan = pending if plan is None else plan
+        # Where forward failed this hook is called too, to forget the plan, and there is no output.
+        return None if plan is None or output is None else self._restore(module, plan, output)
 
     @compat.not_compiled("rows that were moved are put back outside the compiled graph")
     def _restore(self, module: nn.Module, plan: Plan, output: Any) -> Any:
+        taken(module)  # still there where the call above is compiled; the runs below must not find it
         if plan.back is None:
             return assemble(plan, output, self._layout(module, plan, output), lambda group: _run(module, group.inputs))
         try:
@@ -318,7 +323,7 @@ def ensure_restoring(module: nn.Module) -> None:
     """
     with _registering:
         if not any(isinstance(hook, RestoreHook) for hook in module._forward_hooks.values()):
-            module.register_forward_hook(RestoreHook(), prepend=True, with_kwargs=True)
+            module.register_forward_hook(RestoreHook(), prepend=True, with_kwargs=True, always_call=True)
 
 
 def edges(pads: Tensor) -> tuple[bool, bool]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,7 +37,8 @@ class Group:
 class Plan:
     """How a batch was taken apart, so that its outputs can be put together again.
 
-    It travels from the pre-hook to the post-hook as an attribute of the ids that forward gets.
+    It travels from the pre-hook to the post-hook as an attribute of the ids that forward gets, and beside them per
+    thread and module, for a hook in between that puts other ids in their place.
     """
 
     facts: Facts
@@ -76,9 +78,25 @@ def whole(facts: Facts, inputs: dict[str, Any]) -> Plan:
     return Plan(facts, batch, sequence, target, inputs=inputs)
 
 
-def attach(ids: Tensor, plan: Plan) -> None:
+class _Pending(threading.local):
+    """The plans of this thread's calls that are under way, by module."""
+
+    def __init__(self) -> None:
+        self.plans: dict[int, Plan] = {}
+
+
+_pending = _Pending()
+
+
+def attach(module: nn.Module, ids: Tensor, plan: Plan) -> None:
     """Let the plan travel with the ids to the post-hook; it is never on a tensor of the caller's."""
     ids._safetransformers_plan = plan  # type: ignore[attr-defined]
+    _pending.plans[id(module)] = plan
+
+
+def taken(module: nn.Module) -> Plan | None:
+    """The plan of this thread's call of the module, if any; it is taken away."""
+    return _pending.plans.pop(id(module), None)
 
 
 def attached(ids: Any) -> Plan | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import PaddingError
 from .call import Call, is_per_token
@@ -57,7 +57,7 @@ def _is_distributed() -> bool:
     )
 
 
-def roll(facts: Facts, inputs: dict[str, Any], mask: Tensor) -> dict[str, Any]:
+def roll(module: nn.Module, facts: Facts, inputs: dict[str, Any], mask: Tensor) -> dict[str, Any]:
     """Arguments of a forward, by name, with each row's leading padding last, and with the way back for its outputs.
 
     Cost: four kernels and one more for each argument of shape (batch, sequence, ...), which is rolled along.
@@ -69,7 +69,7 @@ def roll(facts: Facts, inputs: dict[str, Any], mask: Tensor) -> dict[str, Any]:
     target = 0 if decoder_ids is None else decoder_ids.shape[1]
     batch, sequence = mask.shape
     plan = Plan(facts, batch, sequence, target, back=back, mask=mask, inputs=inputs)
-    attach(changed["input_ids"], plan)
+    attach(module, changed["input_ids"], plan)
     return changed
 
 
