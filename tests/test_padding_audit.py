@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import transformers
-from models import PAD, tiny
+from models import PAD, mask_of, padded_rows, tiny
 
 from safetransformers import audit_padding, guard
 from safetransformers.padding.audit import TOLERANCE, Finding
@@ -40,6 +40,14 @@ def test_a_class_that_no_mask_can_mend_is_found_out() -> None:
 def test_the_users_own_rows_are_taken() -> None:
     rows = torch.randint(5, 60, (2, 30))
     assert audit_padding(tiny("bert"), rows).is_invariant
+
+
+@pytest.mark.parametrize("with_mask", [True, False])
+def test_what_a_tokenizer_gives_is_taken(with_mask: bool) -> None:
+    ids = padded_rows("right")
+    inputs = {"input_ids": ids} | ({"attention_mask": mask_of(ids)} if with_mask else {})
+    audit = audit_padding(tiny("bert"), inputs)
+    assert audit.is_invariant and not _find(audit.findings, "right", "no mask").is_right
 
 
 @pytest.mark.parametrize("is_guarded", [True, False])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -79,13 +79,13 @@ class PaddingAudit:
         return "\n".join(lines)
 
 
-def audit_padding(model: nn.Module, inputs: Tensor | None = None) -> PaddingAudit:
+def audit_padding(model: nn.Module, inputs: Tensor | Mapping[str, Tensor] | None = None) -> PaddingAudit:
     """Measure whether a model's numbers on padded rows are those of the rows alone, with and without the guard.
 
     Args:
         model: a transformers model that takes ``input_ids``; it is left as it was, guarded or not.
-        inputs: int64 (batch, sequence) of rows without padding, of which rows of several lengths are cut; random ids
-            if None.
+        inputs: what a tokenizer gives (``input_ids`` and ``attention_mask``), whose real tokens are the rows; or int64
+            (batch, sequence) of rows without padding, of which rows of several lengths are cut; random ids if None.
 
     Returns:
         One finding for each side of padding and each way to run.
@@ -198,8 +198,15 @@ def _flat(output: Any) -> dict[Path, Tensor]:
     return {path: leaf for path, leaf in leaves(output) if isinstance(leaf, Tensor) and leaf.is_floating_point()}
 
 
-def _rows(model: Any, pad: int, eos: Any, inputs: Tensor | None) -> list[Tensor]:
+def _rows(model: Any, pad: int, eos: Any, inputs: Tensor | Mapping[str, Tensor] | None) -> list[Tensor]:
     """Rows of several lengths without a pad in them; random ones end with eos where it is given."""
+    if isinstance(inputs, Mapping):
+        ids = inputs["input_ids"]
+        mask = inputs["attention_mask"] if "attention_mask" in inputs else infer_attention_mask(ids, pad)
+        rows = [row[real.bool()].to(model.device) for row, real in zip(ids, mask, strict=True)]
+        if len(set(map(len, rows))) > 1:
+            return rows
+        inputs = ids
     if inputs is not None:
         width = inputs.shape[1]
         lengths = [max(1, width * (len(inputs) - row) // len(inputs)) for row in range(len(inputs))]
