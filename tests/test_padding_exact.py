@@ -14,7 +14,7 @@ from torch import Tensor
 
 from safetransformers import exact_forward, guard, policy, report
 from safetransformers.errors import PaddingError
-from safetransformers.padding.layout import leaves
+from safetransformers.padding.layout import _axis, leaves
 
 _TEXT = {"vocab_size": 64, "pad_token_id": PAD, "initializer_range": 0.3}
 _SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
@@ -262,3 +262,18 @@ def test_what_cannot_be_put_together_is_refused(kwargs: dict[str, Any], said: st
 def test_a_row_without_a_token_is_refused_by_number() -> None:
     with pytest.raises(PaddingError, match="row 1"):
         exact_forward(tiny("bert"), input_ids=torch.tensor([[5, 6], [PAD, PAD]]))
+
+
+def test_a_mask_is_honoured_also_where_the_call_is_compiled() -> None:
+    plain, model, ids = _make("convbert"), guard(_make("convbert"), padding="exact"), padded_rows("right")
+    torch.compiler.reset()
+    output = torch.compile(model, backend="eager")(input_ids=ids, attention_mask=mask_of(ids))[0]
+    assert torch.allclose(output[1, : len(ROWS[1])], plain(torch.tensor([ROWS[1]]))[0][0], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "kind"),
+    [((3, 2), "batch"), ((5, 7), "sequence"), ((4, 9), "target"), ((6, 6), "fixed"), ((2, 3), "ragged")],
+)
+def test_an_axis_is_told_by_how_its_size_follows_the_probes(sizes: tuple[int, int], kind: str) -> None:
+    assert _axis((), sizes) == kind

@@ -575,3 +575,18 @@ def test_a_call_that_fails_leaves_nothing_for_the_next_one() -> None:
     full = torch.tensor([[5, 6, 7]])
     kwargs = {"input_ids": full, "attention_mask": torch.ones_like(full)}
     assert torch.equal(model(**kwargs)[0], plain(**kwargs)[0])
+
+
+def test_a_masked_call_of_a_class_that_was_told_of_is_not_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    from safetransformers.padding import hook
+
+    model, ids = guard(_convbert()), padded_rows("right")
+    with pytest.warns(NotInvariantWarning):
+        model(input_ids=ids, attention_mask=mask_of(ids))
+    looks = []
+    monkeypatch.setattr(hook, "edges", lambda pads: looks.append(pads) or (False, False))
+    model(input_ids=ids, attention_mask=mask_of(ids))
+    assert not looks
+    with strict():
+        model(input_ids=ids, attention_mask=mask_of(ids))
+    assert len(looks) == 1
