@@ -18,7 +18,7 @@ from . import notes
 from .call import is_filled
 from .facts import token_id
 from .hook import PaddingHook, edges, guarding, has_rows, hook_of
-from .mask import is_among, mask_edges
+from .mask import mask_special
 from .roll import rolled
 from .scope import is_untouched, untouched
 
@@ -117,17 +117,9 @@ def prompt_mask(model: nn.Module, hook: PaddingHook, args: tuple[Any, ...], kwar
     notes.found(hook, pads, pad, mode)
     if mode == "warn":
         return None
-    keep_eos = trailing and is_among(pad, eos)
-    begins_with_bos = leading and is_among(pad, bos)
-    if keep_eos or begins_with_bos:
-        notes.ambiguous(hook, pad, "eos" if keep_eos else "bos")
-    mask = mask_edges(
-        pads,
-        leading=leading,
-        trailing=trailing,
-        keep_eos=keep_eos,
-        keep_bos=begins_with_bos and bool(pads[:, 0].all()),
-    )
+    mask, other = mask_special(pads, pad, eos, bos, leading, trailing)
+    if other:
+        notes.ambiguous(hook, pad, other)
     if trailing and not hook.facts.is_encoder_decoder and not bool(mask[:, -1].all()):
         notes.right_padded_prompt(hook)
     # An encoder's rows can be rolled, see masked_prompt; a decoder's cannot, for their cache outlives the call.

@@ -23,7 +23,7 @@ from .call import Call
 from .exact import LAST_ONLY, assemble, split
 from .facts import Facts, token_id
 from .layout import Layout, leaves
-from .mask import is_among, is_integer, mask_decoder, mask_edges, position_ids_from_mask
+from .mask import is_among, is_integer, mask_decoder, mask_edges, mask_special, position_ids_from_mask
 from .plan import Plan, attach, attached, learn_layout, taken
 from .roll import is_rollable, roll, roll_back
 from .scope import is_untouched, untouched
@@ -88,7 +88,10 @@ class PaddingHook:
             return self._mask_target(module, call, pad, mode, "input_ids", "attention_mask")
         pads = ids == pad
         leading, trailing = edges(pads)
-        mask, other = self._infer(module, pads, pad, leading, trailing) if leading or trailing else (None, "")
+        mask, other = None, ""
+        if leading or trailing:
+            eos, bos = token_id(module, self.facts, "eos"), token_id(module, self.facts, "bos")
+            mask, other = mask_special(pads, pad, eos, bos, leading, trailing)
         if mask is None or (other and bool(mask.all())):  # every pad at an edge is its row's genuine eos or bos
             return self._mask_target(module, call, pad, mode) if decoder_ids is not None else None
         notes.found(self, pads, pad, mode)
@@ -159,17 +162,6 @@ class PaddingHook:
         attach(module, inputs["input_ids"], plan)
         ensure_restoring(module)
         return call.replaced(**inputs)
-
-    def _infer(self, module: nn.Module, pads: Tensor, pad: int, leading: bool, trailing: bool) -> tuple[Tensor, str]:
-        """The encoder side's mask, and ``eos`` or ``bos`` where the pad is that token too and stands at such an edge.
-
-        A row that does not begin with the bos token shows that no row was given one.
-        """
-        eos, bos = token_id(module, self.facts, "eos"), token_id(module, self.facts, "bos")
-        keep_eos = trailing and is_among(pad, eos)
-        keep_bos = leading and is_among(pad, bos) and bool(pads[:, 0].all())
-        other = "eos" if keep_eos else "bos" if leading and is_among(pad, bos) else ""
-        return mask_edges(pads, leading=leading, trailing=trailing, keep_eos=keep_eos, keep_bos=keep_bos), other
 
     def _infer_target(
         self, module: nn.Module, call: Call, pad: int, ids_name: str = "decoder_input_ids"

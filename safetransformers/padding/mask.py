@@ -80,6 +80,20 @@ def mask_edges(
     return torch.ones_like(pads, dtype=torch.int64) if run is None else 1 - run
 
 
+def mask_special(
+    pads: Tensor, pad_token_id: int, eos_token_id: TokenIds, bos_token_id: TokenIds, leading: bool, trailing: bool
+) -> tuple[Tensor, str]:
+    """The mask of a batch, and ``eos`` or ``bos`` where the pad is that token too and stands at such an edge.
+
+    A row that does not begin with the bos token shows that no row was given one. Cost: a sync where the pad is bos.
+    """
+    is_eos = trailing and is_among(pad_token_id, eos_token_id)
+    is_bos = leading and is_among(pad_token_id, bos_token_id)
+    keep_bos = is_bos and bool(pads[:, 0].all())
+    mask = mask_edges(pads, leading=leading, trailing=trailing, keep_eos=is_eos, keep_bos=keep_bos)
+    return mask, "eos" if is_eos else "bos" if is_bos else ""
+
+
 def mask_decoder(input_ids: Tensor, pad_token_id: int, *, eos_token_id: TokenIds = None) -> Tensor:
     """The mask of decoder ids: only a trailing run is padding, and the first token never is.
 
