@@ -46,14 +46,18 @@ def _guarded_class(name: str, theirs: type) -> type:
 def _guarded_loader(ours: type, loader: str, plain: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(plain)
     def load(cls: type, *args: Any, **kwargs: Any) -> Any:
+        from .hub import hook as hub
         from .loading.hook import auto_from_pretrained
         from .patching import loading_through_us
 
-        with loading_through_us("code", *(["models"] if hasattr(ours, "_model_mapping") else [])):
-            theirs = getattr(super(ours, cls), loader)
-            if loader == "from_pretrained":
-                return auto_from_pretrained(theirs, cls, args, kwargs)
-            return theirs(*args, **kwargs)
+        theirs = getattr(super(ours, cls), loader)
+
+        @functools.wraps(theirs)
+        def checked(*args: Any, **kwargs: Any) -> Any:
+            return auto_from_pretrained(theirs, cls, args, kwargs)
+
+        with loading_through_us("code", "hub", *(["models"] if hasattr(ours, "_model_mapping") else [])):
+            return hub.from_pretrained(checked, cls, args, kwargs) if loader == "from_pretrained" else theirs(*args, **kwargs)
 
     return load
 
@@ -61,10 +65,11 @@ def _guarded_loader(ours: type, loader: str, plain: Callable[..., Any]) -> Calla
 def _guarded_pipeline(theirs: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(theirs)
     def pipeline(*args: Any, **kwargs: Any) -> Any:
+        from .hub import hook as hub
         from .patching import loading_through_us
 
-        with loading_through_us("code", "models", "entries"):
-            return theirs(*args, **kwargs)
+        with loading_through_us("code", "hub", "models", "entries"):
+            return hub.from_pretrained(theirs, None, args, kwargs)
 
     pipeline.__module__ = _PACKAGE
     return pipeline

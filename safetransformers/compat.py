@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache, partial
+from importlib import import_module
 from importlib.metadata import version
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, Protocol, TypeVar, cast
 
 from packaging.specifiers import SpecifierSet
 
@@ -93,3 +94,173 @@ def is_auto_class(cls: object) -> bool:
         and cls.__module__.startswith("transformers.models.auto.")
         and any(inspect.getattr_static(cls, loader, None) is not None for loader in ("from_pretrained", "from_config"))
     )
+
+
+class Wire(Protocol):
+    """What differs between the HTTP libraries of huggingface_hub: requests (0.x), httpx (1.x) and httpx2 (2.x)."""
+
+    client: type
+    """The class whose ``send`` every request goes through, also of a client that a user's own factory made."""
+
+    def url(self, request: Any) -> str:
+        """Where a request goes."""
+
+    def redirect(self, request: Any, url: str) -> None:
+        """Send a request elsewhere."""
+
+    def limit(self, request: Any, kwargs: dict[str, Any], seconds: float) -> None:
+        """Shorten the time-outs of a request to at most ``seconds`` for each step."""
+
+    def answer(self, request: Any, status: int, headers: Mapping[str, str], body: bytes = b"") -> Any:
+        """An answer that did not come from the network."""
+
+    def watch(self, response: Any, arrived: Callable[[int], None], failed: Callable[[Exception], Exception]) -> None:
+        """Call ``arrived`` with the size of each piece of a body that is read later, and raise what ``failed`` makes."""
+
+    def interrupted(self, text: str) -> Exception:
+        """The exception after which huggingface_hub resumes a download."""
+
+
+class _Httpx:
+    def __init__(self, library: Any) -> None:
+        self._library = library
+        self.client: type = library.Client
+
+    def url(self, request: Any) -> str:
+        return str(request.url)
+
+    def redirect(self, request: Any, url: str) -> None:
+        request.url = self._library.URL(url)
+
+    def limit(self, request: Any, kwargs: dict[str, Any], seconds: float) -> None:
+        named = request.extensions.get("timeout") or {}
+        limits = {step: min(named.get(step) or seconds, seconds) for step in ("connect", "read", "write", "pool")}
+        request.extensions = {**request.extensions, "timeout": limits}
+
+    def answer(self, request: Any, status: int, headers: Mapping[str, str], body: bytes = b"") -> Any:
+        return self._library.Response(status, headers=dict(headers), content=body, request=request)
+
+    def watch(self, response: Any, arrived: Callable[[int], None], failed: Callable[[Exception], Exception]) -> None:
+        stream = response.stream
+
+        class Watched(self._library.SyncByteStream):  # type: ignore[misc, name-defined]
+            def __iter__(self) -> Iterator[bytes]:
+                yield from _watched(stream, arrived, failed)
+
+            def close(self) -> None:
+                stream.close()
+
+        response.stream = Watched()
+
+    def interrupted(self, text: str) -> Exception:
+        return cast("Exception", self._library.ReadTimeout(text))
+
+
+class _Requests:
+    def __init__(self, library: Any) -> None:
+        self._library = library
+        self.client: type = library.Session
+
+    def url(self, request: Any) -> str:
+        return str(request.url)
+
+    def redirect(self, request: Any, url: str) -> None:
+        request.url = url
+
+    def limit(self, request: Any, kwargs: dict[str, Any], seconds: float) -> None:
+        named = kwargs.get("timeout")
+        connect, read = named if isinstance(named, tuple) else (named, named)
+        kwargs["timeout"] = tuple(seconds if step is None else min(step, seconds) for step in (connect, read))
+
+    def answer(self, request: Any, status: int, headers: Mapping[str, str], body: bytes = b"") -> Any:
+        response = self._library.Response()
+        response.status_code, response.url, response.request = status, request.url, request
+        response.headers.update(headers)
+        response._content = body  # the one way to give it a body without a connection
+        return response
+
+    def watch(self, response: Any, arrived: Callable[[int], None], failed: Callable[[Exception], Exception]) -> None:
+        stream = response.raw.stream
+        response.raw.stream = lambda *args, **kwargs: _watched(stream(*args, **kwargs), arrived, failed)
+
+    def interrupted(self, text: str) -> Exception:
+        return cast("Exception", self._library.exceptions.ConnectionError(text))
+
+
+def _watched(
+    pieces: Iterable[bytes], arrived: Callable[[int], None], failed: Callable[[Exception], Exception]
+) -> Iterator[bytes]:
+    try:
+        for piece in pieces:
+            arrived(len(piece))
+            yield piece
+    except Exception as error:
+        raise failed(error) from error
+
+
+@lru_cache(maxsize=1)
+def wire() -> Wire:
+    """The HTTP library of the installed huggingface_hub."""
+    major = int(version("huggingface_hub").partition(".")[0])
+    if major == 0:
+        return _Requests(import_module("requests"))
+    return _Httpx(import_module("httpx" if major == 1 else "httpx2"))
+
+
+def hub_endpoint() -> str:
+    """The hub that huggingface_hub asks, as ``HF_ENDPOINT`` has it."""
+    from huggingface_hub import constants
+
+    return str(constants.ENDPOINT).rstrip("/")
+
+
+def hub_cache() -> str:
+    """The cache that transformers reads, where a call does not name one."""
+    from huggingface_hub import constants
+
+    return str(constants.HF_HUB_CACHE)
+
+
+def hub_is_offline() -> bool:
+    """Whether ``HF_HUB_OFFLINE`` switches off every request of huggingface_hub."""
+    from huggingface_hub import constants
+
+    return bool(constants.HF_HUB_OFFLINE)
+
+
+def blocked(text: str) -> Exception:
+    """The exception that huggingface_hub never tries again and transformers takes for its own offline mode."""
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    return OfflineModeIsEnabled(text)
+
+
+def offline_switches() -> list[tuple[Any, str]]:
+    """Modules of transformers that ask ``is_offline_mode`` before they start requests of their own."""
+    from transformers import modeling_utils
+
+    return [(modeling_utils, "is_offline_mode")] if hasattr(modeling_utils, "is_offline_mode") else []
+
+
+def hub_loaders() -> list[tuple[Any, str]]:
+    """What loads files of a repository, beside the Auto classes."""
+    import transformers
+    from transformers import pipelines
+    from transformers.feature_extraction_utils import FeatureExtractionMixin
+    from transformers.image_processing_base import ImageProcessingMixin
+    from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+    config = getattr(transformers, "PreTrainedConfig", None) or transformers.PretrainedConfig
+    owners = [transformers.PreTrainedModel, config, transformers.GenerationConfig, PreTrainedTokenizerBase]
+    owners += [FeatureExtractionMixin, ImageProcessingMixin, transformers.ProcessorMixin]
+    video = getattr(transformers, "BaseVideoProcessor", None)
+    if isinstance(video, type) and "from_pretrained" in vars(video):
+        owners.append(video)
+    return [*((owner, "from_pretrained") for owner in owners), (pipelines, "pipeline"), (transformers, "pipeline")]
+
+
+def tokenizer_assembler() -> tuple[type, str]:
+    """The method of every tokenizer that is given the files which were found."""
+    from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+    return PreTrainedTokenizerBase, "_from_pretrained"

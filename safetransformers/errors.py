@@ -69,6 +69,26 @@ class RemoteCodeError(SafeTransformersError, ValueError):
     """Remote code is not allowed or not pinned. ``ValueError``, as transformers raises without trust_remote_code."""
 
 
+class HubError(SafeTransformersError, OSError):
+    """Base of the hub guard's errors. ``OSError``, as transformers raises where files cannot be had."""
+
+
+class StaleCacheError(HubError):
+    """Strict mode: the cache has a copy, but whether the revision still means that commit cannot be verified."""
+
+
+class NotCachedError(HubError):
+    """The hub cannot be reached, and the cache has no whole copy."""
+
+
+class CorruptCacheError(HubError):
+    """A cached file is not what the hub's hash, its own header or its format say."""
+
+
+class VocabularyError(HubError):
+    """A tokenizer would be made without its vocabulary: every word would be unknown to it."""
+
+
 class GuardError(SafeTransformersError, RuntimeError):
     """A guard itself failed. Raised in strict mode only; elsewhere the call goes on unguarded and it is logged."""
 
@@ -107,6 +127,18 @@ class UnmeasuredArchitectureWarning(PaddingWarning):
 
 class LoadingWarning(SafeTransformersWarning):
     """``loading="report"``: part of the model does not come from the checkpoint."""
+
+
+class HubWarning(SafeTransformersWarning):
+    """Base of the hub guard's warnings."""
+
+
+class CachedCopyWarning(HubWarning):
+    """The hub did not answer, and the cached copy was loaded."""
+
+
+class IncompleteFetchWarning(HubWarning):
+    """The model was loaded, but files that it may have besides could not be looked up."""
 
 
 class UnsupportedVersionWarning(SafeTransformersWarning):

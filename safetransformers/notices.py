@@ -18,6 +18,8 @@ _BETWEEN: Final = (
     "torch",
     "accelerate",
     "peft",
+    "huggingface_hub",
+    "sentence_transformers",
     "wrapt",
     "contextlib",
     "typer",

@@ -16,6 +16,8 @@ from typing import Any, Final
 import wrapt
 
 from . import compat
+from .hub import client as hub_client
+from .hub import hook as hub
 from .loading import hook as loading
 
 Wrapper = Callable[[Callable[..., Any], Any, tuple[Any, ...], dict[str, Any]], Any]
@@ -25,13 +27,13 @@ Target = tuple[Any, str, Wrapper]
 class _Installed:
     """One wrapper on one target. Off for good once removed, also where a foreign closure keeps it alive."""
 
-    def __init__(self, target: Any, name: str, wrapper: Wrapper) -> None:
-        self.target, self.name, self._wrapper = target, name, wrapper
+    def __init__(self, target: Any, name: str, wrapper: Wrapper, *, asks_itself: bool = False) -> None:
+        self.target, self.name, self._wrapper, self._asks_itself = target, name, wrapper, asks_itself
         self._is_installed = True
         self._handle = wrapt.wrap_function_wrapper(target, name, self._ask_first)
 
     def _ask_first(self, wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: Any) -> Any:
-        if not self._is_installed or not is_on():
+        if not self._is_installed or not (self._asks_itself or is_on()):
             return wrapped(*args, **kwargs)
         return self._wrapper(wrapped, instance, args, kwargs)
 
@@ -116,9 +118,9 @@ def patched() -> Iterator[None]:
 def patches() -> tuple[str, ...]:
     """Every target that is patched now, as dotted names; empty where nothing is."""
     with _state.lock:
-        if not (_state.is_patched or _state.blocks):
+        if not is_on_everywhere():
             return ()
-        return tuple(str(installed) for group in _state.installed.values() for installed in group)
+        return tuple(dict.fromkeys(str(installed) for group in _state.installed.values() for installed in group))
 
 
 @contextmanager
@@ -144,15 +146,22 @@ def loading_through_us(*groups: str) -> Iterator[None]:
 
 def is_on() -> bool:
     """Whether the wrappers act here and now."""
-    return _state.is_patched or _state.blocks > 0 or _load_is_ours.get()
+    return is_on_everywhere() or _load_is_ours.get()
+
+
+def is_on_everywhere() -> bool:
+    """Whether they act in the whole process, and not only in a load through one of our Auto classes."""
+    return _state.is_patched or _state.blocks > 0
 
 
 def _settle() -> None:
     """Install or remove the wrappers of each group, as the state asks. The caller holds the lock."""
     for group, targets in _GROUPS.items():
-        needed = _state.is_patched or _state.blocks > 0 or _state.loads[group] > 0
+        needed = is_on_everywhere() or _state.loads[group] > 0
         if needed and group not in _state.installed:
-            _state.installed[group] = [_Installed(*target) for target in targets()]
+            _state.installed[group] = [
+                _Installed(*target, asks_itself=target[2] in _ASK_THEMSELVES) for target in targets()
+            ]
         elif not needed:
             for installed in reversed(_state.installed.pop(group, [])):
                 installed.remove()
@@ -163,6 +172,7 @@ def _model_targets() -> list[Target]:
     from transformers.generation import utils as generation_utils
 
     return [
+        *((module, name, hub.is_offline_mode) for module, name in compat.offline_switches()),
         (PreTrainedModel, "from_pretrained", loading.from_pretrained),
         (PreTrainedModel, "_from_config", loading.from_config),
         (generation_utils, "get_cached_module_file", loading.cached_module_file),  # its own name, for custom_generate
@@ -185,11 +195,25 @@ def _entry_targets() -> list[Target]:
         (*compat.pipeline_loader(), loading.pipeline_model),
         *((cls, method, loading.from_parts) for cls, method in compat.assemblers()),
         *((owner, "from_pretrained", loading.auto_from_pretrained) for owner in loaders),
+        *((owner, "from_pretrained", hub.from_pretrained) for owner in loaders),
+        *((*place, hub.from_pretrained) for place in compat.hub_loaders()),
     ]
 
+
+def _hub_targets() -> list[Target]:
+    """The one way of every request, and the one place where a tokenizer is given its files."""
+    return [
+        (compat.wire().client, "send", hub_client.send),
+        (*compat.tokenizer_assembler(), hub.tokenizer_files),
+    ]
+
+
+# A pool's thread is not in the context of the load that it works for: these look for it themselves.
+_ASK_THEMSELVES: Final = frozenset({hub_client.send})
 
 _GROUPS: Final[dict[str, Callable[[], list[Target]]]] = {
     "models": _model_targets,
     "code": _code_targets,
     "entries": _entry_targets,
+    "hub": _hub_targets,
 }

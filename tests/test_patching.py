@@ -22,6 +22,7 @@ from torch import nn
 from transformers import AutoModel, BertModel, PreTrainedModel, pipeline
 
 import safetransformers as st
+from safetransformers import compat
 
 Snapshot = dict[str, list[tuple[str, int]]]
 
@@ -46,10 +47,11 @@ def guarded_parts(model: nn.Module) -> list[str]:
 
 
 def everything() -> Snapshot:
-    """``vars()`` of each module of transformers, and of each class in it: the names in order, and what they are."""
+    """``vars()`` of each module that may be touched, and of each class in it: the names in order, and what they are."""
     found: Snapshot = {}
+    touched = {"transformers", compat.wire().client.__module__.partition(".")[0]}
     for module_name, module in sorted(sys.modules.items()):
-        if module_name.partition(".")[0] != "transformers" or not hasattr(module, "__dict__"):
+        if module_name.partition(".")[0] not in touched or not hasattr(module, "__dict__"):
             continue
         found[module_name] = [(key, id(value)) for key, value in vars(module).items()]
         for key, value in list(vars(module).items()):

@@ -1,0 +1,1 @@
+"""The hub guard: a cached model always loads, quickly, from one commit."""

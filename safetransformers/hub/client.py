@@ -1,0 +1,269 @@
+"""The wrapper around the HTTP client's ``send``: a load's requests are answered by the hub quickly, or by the cache.
+
+``send`` rather than huggingface_hub's client factory: setting a factory closes the client that other threads are
+downloading with, and would replace a factory of the user's own.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import replace
+from typing import Any, Final
+from urllib.parse import quote, urljoin, urlsplit
+
+from .. import compat
+from ..counts import count
+from ..loading.rules import is_commit_hash
+from . import texts
+from .breaker import breakers
+from .contact import WITH_COPY_S, WITHOUT_COPY_S, NoContact, contact
+from .faults import Fault, is_html, of_answer, of_exception
+from .load import Load, Pin, of_any_thread, on_its_own, verified
+from .replies import reply
+from .urls import DEFAULT_REVISION, Asked, at_commit, host, parse
+
+_READS: Final = ("GET", "HEAD")
+_MAX_SAME_REDIRECT: Final = 2
+_BODY_STEP_S: Final = 10.0  # without a byte; what huggingface_hub itself allows by default
+_SLOW_WINDOW_S: Final = 3.0
+_SLOW_BYTES_PER_S: Final = 512
+_PROGRESS_BYTES: Final = 2**20
+_MAX_INTERRUPTIONS: Final = 6
+_MAX_PAUSE_S: Final = 0.3
+
+_is_sending: ContextVar[bool] = ContextVar("safetransformers_hub_sending", default=False)
+
+
+def send(wrapped: Callable[..., Any], client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Around ``send`` of the HTTP client: what belongs to no load, and what is no read, passes through."""
+    request = args[0] if args else kwargs["request"]
+    if _is_sending.get() or str(request.method).upper() not in _READS:
+        return wrapped(*args, **kwargs)
+    asked = parse(compat.wire().url(request), compat.hub_endpoint())
+    load = of_any_thread(asked.repo_id if asked else None) or (on_its_own() if asked else None)
+    if load is None:
+        return wrapped(*args, **kwargs)
+    exchange = _Exchange(load, request, kwargs, lambda: wrapped(*args, **kwargs))
+    if asked is None:
+        return exchange.elsewhere()
+    try:
+        return exchange.with_hub(asked)
+    finally:
+        if load.is_alone:  # no loader of transformers is there to tell it at its end
+            texts.tell(load)
+            if load.error is not None:
+                raise load.error
+
+
+class _Exchange:
+    """One request of a load."""
+
+    def __init__(self, load: Load, request: Any, kwargs: dict[str, Any], go: Callable[[], Any]) -> None:
+        self._load, self._request, self._kwargs, self._go = load, request, kwargs, go
+        self._wire = compat.wire()
+        self._url = self._wire.url(request)
+        self._method = str(request.method).upper()
+        self._is_streamed = self._method == "GET" and bool(kwargs.get("stream"))
+
+    def with_hub(self, asked: Asked) -> Any:
+        """The answer of the hub, or of the cache in its place."""
+        load = self._load
+        load.repo_id = load.repo_id or asked.repo_id  # of a pipeline with a default model
+        asked = self._of_the_loads_revision(asked)
+        if asked.kind == "file":
+            load.asked.add((asked.repo_id, asked.path))
+        pin = load.pin(asked.repo_id, asked.revision) or self._without_contact(asked)
+        if pin is not None and pin.copy is not None:
+            return reply(self._request, self._method, asked, pin)
+        if load.is_offline:
+            raise compat.blocked(f"{asked.repo_id} is loaded with local files only")
+        if pin is not None and pin.commit != asked.revision:
+            self._wire.redirect(self._request, at_commit(self._url, asked, pin.commit))
+        fault = breakers.fault(asked.endpoint)
+        if fault is None or (not load.has_failed and not self._has_copy(asked)):
+            try:
+                answer = self._contact(asked.endpoint, host(self._url), self._judge(asked), asked)
+            except NoContact as failure:
+                fault = failure.fault
+                breakers.open(asked.endpoint, fault)
+                count(f"hub.fault.{fault.kind}")
+            else:
+                breakers.close(asked.endpoint)
+                said_no = of_answer(answer.status_code, _lower(answer.headers), host(self._url))
+                if said_no is None:
+                    return self._learned(asked, answer)
+                stand_in = self._stand_in(asked, said_no)
+                if stand_in is None:
+                    return answer
+                answer.close()
+                return reply(self._request, self._method, asked, stand_in)
+        load.has_failed = True
+        stand_in = self._stand_in(asked, fault)
+        if stand_in is None:
+            raise compat.blocked(str(fault))
+        return reply(self._request, self._method, asked, stand_in)
+
+    def elsewhere(self) -> Any:
+        """The answer to what is no file or list: of the server that has the bytes of large files, or of the hub."""
+        parts, endpoint = urlsplit(self._url), compat.hub_endpoint()
+        server = endpoint if self._url.startswith(endpoint + "/") else f"{parts.scheme}://{parts.netloc}"
+        asked = self._load.places.get(self._url)
+        fault = breakers.fault(server)
+        if fault is None:
+            try:
+                answer = self._contact(server, host(self._url), self._judge(None), asked)
+            except NoContact as failure:
+                fault = failure.fault
+                breakers.open(server, fault)
+                count(f"hub.fault.{fault.kind}")
+            else:
+                breakers.close(server)
+                return self._watched(answer, asked)
+        if asked is not None:
+            self._load.lost[asked.path] = fault
+        raise compat.blocked(str(fault))
+
+    def _of_the_loads_revision(self, asked: Asked) -> Asked:
+        """Some look-ups of a load leave its revision out: transformers 4.57 asks the default branch for an adapter."""
+        revision = self._load.revision
+        if asked.repo_id != self._load.repo_id or asked.revision != DEFAULT_REVISION or revision in (None, DEFAULT_REVISION):
+            return asked
+        self._url = at_commit(self._url, asked, quote(str(revision), safe=""))
+        self._wire.redirect(self._request, self._url)
+        return replace(asked, revision=str(revision))
+
+    def _contact(self, server: str, name: str, judge: Callable[[Any], Fault | None], asked: Asked | None) -> Any:
+        def request() -> Any:
+            _is_sending.set(True)  # in the context of the thread that sends: redirects are the client's own affair
+            self._wire.limit(self._request, self._kwargs, step_s)
+            return self._go()
+
+        def limit_s() -> float:
+            return WITH_COPY_S if asked is None or self._has_copy(asked) else WITHOUT_COPY_S
+
+        step_s = WITHOUT_COPY_S
+        if self._is_streamed:  # the limit of a step is also that of each read of the body
+            step_s = WITH_COPY_S if self._has_copy(asked) else _BODY_STEP_S
+        return contact(request, judge, name, limit_s)
+
+    def _judge(self, asked: Asked | None) -> Callable[[Any], Fault | None]:
+        """What tells an answer that counts from one that a portal, a firewall or a broken server gave."""
+        name, is_page = host(self._url), asked is not None and asked.path.endswith((".html", ".md"))
+
+        def judge(answer: Any) -> Fault | None:
+            status, headers = answer.status_code, _lower(answer.headers)
+            fault = of_answer(status, headers, name)
+            if fault is not None and (fault.is_of_the_repo or (fault.kind == "portal" and is_page)):
+                fault = None  # the hub itself says no, which is an answer; or the file is a page
+            if fault is not None or asked is None or status >= 400:
+                return fault
+            if 300 <= status < 400:
+                return self._judge_redirect(asked, headers)
+            if asked.kind == "file" and self._method == "HEAD":
+                return None if "x-repo-commit" in headers else Fault("portal", name)
+            return Fault("portal", name) if asked.kind != "file" and is_html(headers) else None
+
+        return judge
+
+    def _judge_redirect(self, asked: Asked, headers: Mapping[str, str]) -> Fault | None:
+        name, target = host(self._url), urljoin(self._url, headers.get("location", ""))
+        self._load.redirects[self._url] += 1
+        if self._load.redirects[self._url] > _MAX_SAME_REDIRECT or target == self._url:
+            return Fault("redirects", name)
+        is_away = urlsplit(target).netloc != urlsplit(self._url).netloc
+        return Fault("portal", name) if is_away and "x-repo-commit" not in headers else None
+
+    def _learned(self, asked: Asked, answer: Any) -> Any:
+        """Hold the load to the commit that the hub named."""
+        headers = _lower(answer.headers)
+        commit = headers.get("x-repo-commit")
+        if asked.kind == "info" and answer.status_code == 200:
+            commit = answer.json().get("sha")
+        if is_commit_hash(commit) and self._load.pin(asked.repo_id, asked.revision) is None:
+            self._load.pins[asked.repo_id, asked.revision] = Pin(str(commit))
+            verified[asked.endpoint, asked.repo_id, asked.revision] = str(commit)
+        if "location" in headers:
+            self._load.places[urljoin(self._url, headers["location"])] = asked
+        return self._watched(answer, asked)
+
+    def _without_contact(self, asked: Asked) -> Pin | None:
+        """The copy that the policy, or the user, wants without a request."""
+        load = self._load
+        pinned = load.mode == "raise" and is_commit_hash(asked.revision)
+        if load.is_forced or not (load.is_offline or load.mode == "prefer" or pinned):
+            return None
+        return load.stand_in(asked.repo_id, asked.revision, None)
+
+    def _stand_in(self, asked: Asked, fault: Fault) -> Pin | None:
+        """The copy that answers from now on; ``None`` where there is none, or strictness forbids it."""
+        load = self._load
+        pin = load.pin(asked.repo_id, asked.revision)
+        if load.is_forced:
+            return None
+        if pin is not None:
+            if load.is_whole(asked.repo_id, pin.commit):
+                return load.stand_in(asked.repo_id, pin.commit, fault)
+            load.lost[asked.path or "the list of files"] = fault
+            return None
+        if load.mode == "raise" and not is_commit_hash(asked.revision):
+            known = verified.get((asked.endpoint, asked.repo_id, asked.revision))
+            if known is None:
+                load.error = load.error or texts.stale(asked.repo_id, asked.revision, fault, load.choice(asked.repo_id, asked.revision))
+                return None
+            return load.stand_in(asked.repo_id, known, fault)
+        return load.stand_in(asked.repo_id, asked.revision, fault)
+
+    def _has_copy(self, asked: Asked | None) -> bool:
+        load = self._load
+        if asked is None or load.is_forced:
+            return False
+        pin = load.pin(asked.repo_id, asked.revision)
+        if pin is not None and load.is_whole(asked.repo_id, pin.commit):
+            return True
+        return load.mode != "raise" and load.choice(asked.repo_id, asked.revision).snapshot is not None
+
+    def _watched(self, answer: Any, asked: Asked | None) -> Any:
+        """A body that is read later neither stalls nor drips for long."""
+        if self._is_streamed:
+            self._wire.watch(answer, *self._meter(asked))
+        return answer
+
+    def _meter(self, asked: Asked | None) -> tuple[Callable[[int], None], Callable[[Exception], Exception]]:
+        """What is called with the size of each piece of a body, and with the error that ends it."""
+        load, can_retreat = self._load, self._has_copy(asked)
+        total = since = 0
+        start_s = time.monotonic()
+
+        def arrived(size: int) -> None:
+            nonlocal total, since, start_s
+            total, since, passed_s = total + size, since + size, time.monotonic() - start_s
+            if passed_s > _SLOW_WINDOW_S:
+                if since < _SLOW_BYTES_PER_S * passed_s:
+                    raise TooSlow(f"{since} bytes in {passed_s:.0f} s")
+                start_s, since = time.monotonic(), 0
+
+        def failed(error: Exception) -> Exception:
+            fault = of_exception(error, host(self._url))
+            fault = Fault("slow", fault.host) if fault.kind == "timeout" else fault
+            count(f"hub.fault.{fault.kind}")
+            load.interruptions = 0 if total > _PROGRESS_BYTES else load.interruptions + 1
+            if load.interruptions > _MAX_INTERRUPTIONS or (
+                can_retreat and (load.interruptions > 1 or isinstance(error, TooSlow))
+            ):
+                load.lost[asked.path if asked else urlsplit(self._url).path] = fault
+                return compat.blocked(str(fault))
+            time.sleep(random.uniform(0, _MAX_PAUSE_S))  # noqa: S311 - jitter: those that stalled together part
+            return self._wire.interrupted(str(fault))
+
+        return arrived, failed
+
+
+class TooSlow(TimeoutError):
+    """A body that drips."""
+
+
+def _lower(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}

@@ -1,0 +1,190 @@
+"""The wrappers around transformers' loaders: each makes one load of what is called inside it."""
+
+from __future__ import annotations
+
+import errno
+import inspect
+import os
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from .. import compat, policies
+from ..errors import SafeTransformersError, VocabularyError
+from ..loading.rules import is_commit_hash
+from . import texts
+from .faults import Fault
+from .freshness import check_later
+from .load import Load, Pin, current, entered, verified
+from .needs import need_of
+from .soundness import damage_of
+from .urls import DEFAULT_REVISION
+
+Wrapped = Callable[..., Any]
+
+_READ_ONLY: Final = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
+_MAX_ATTEMPTS: Final = 3
+_SOURCES: Final = ("pretrained_model_name_or_path", "pretrained_model_name", "model", "model_id", "peft_model_id")
+
+
+def from_pretrained(wrapped: Wrapped, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Around ``from_pretrained`` and ``pipeline``: the load reads one commit, from the hub or from the cache."""
+    mode = policies.resolve("offline")
+    if mode == "off" or current() is not None:
+        return wrapped(*args, **kwargs)
+    named = _named(wrapped, args, kwargs)
+    source = next((named[name] for name in _SOURCES if isinstance(named.get(name), (str, os.PathLike))), None)
+    if source is not None and os.path.exists(source):
+        return wrapped(*args, **kwargs)
+    load = Load(
+        mode,
+        need_of(owner, named),
+        repo_id=None if source is None else str(source),
+        revision=named.get("revision"),
+        cache_dir=str(named.get("cache_dir") or compat.hub_cache()),
+        is_offline=bool(named.get("local_files_only")) or compat.hub_is_offline(),
+        is_forced=bool(named.get("force_download")),
+    )
+    return _run(load, wrapped, args, kwargs)
+
+
+def is_offline_mode(wrapped: Wrapped, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Around ``is_offline_mode``: transformers starts no requests of its own beside a load that the cache serves."""
+    load = current()
+    return (load is not None and any(pin.copy for pin in load.pins.values())) or bool(wrapped(*args, **kwargs))
+
+
+def tokenizer_files(wrapped: Wrapped, cls: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Around ``PreTrainedTokenizerBase._from_pretrained``, which is given the files that were found.
+
+    Raises:
+        VocabularyError: where the class has vocabulary files, and none of them is among these.
+    """
+    named = _named(wrapped, args, kwargs)
+    found, names = named.get("resolved_vocab_files"), dict(getattr(cls, "vocab_files_names", None) or {})
+    if policies.resolve("offline") != "off" and isinstance(found, dict) and names:
+        kinds = {"tokenizer_file": "tokenizer.json", **names}
+        if not any(found.get(kind) for kind in kinds) and not named["init_configuration"].get("gguf_file"):
+            source = texts.source_name(named.get("pretrained_model_name_or_path"))
+            raise texts.no_vocabulary(cls.__name__, source, kinds.values())
+    return wrapped(*args, **kwargs)
+
+
+def _run(load: Load, wrapped: Wrapped, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    if load.mode == "raise" and load.is_offline:
+        _refuse_what_can_move(load)
+    for _ in range(_MAX_ATTEMPTS):
+        result, failure = _attempt(load, wrapped, args, kwargs)
+        if load.error is not None:
+            raise load.error from failure
+        changed = _another_way(load, failure, kwargs)
+        if changed is None:
+            break
+        kwargs = changed
+    if failure is not None:
+        try:
+            _explain(load, failure)
+        finally:
+            del failure  # its traceback holds this frame
+    if (damage := damage_of(load)) is not None:
+        raise damage
+    texts.tell(load)
+    texts.tell_lost(load)
+    if load.mode == "prefer":
+        check_later(load)
+    return result
+
+
+def _attempt(load: Load, wrapped: Wrapped, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+    with entered(load):
+        try:
+            return wrapped(*args, **kwargs), None
+        except Exception as failure:  # noqa: BLE001 - raised again, by itself or as the cause of a clearer error
+            return None, failure
+
+
+def _another_way(load: Load, failure: Exception | None, kwargs: dict[str, Any]) -> dict[str, Any] | None:
+    """The arguments for one more attempt, of another commit or by another name; ``None`` where there is none."""
+    if load.repo_id is None or load.is_forced or load.mode == "raise":
+        return None
+    revision = load.revision or DEFAULT_REVISION
+    pin = load.pin(load.repo_id, revision)
+    if isinstance(failure, SafeTransformersError) and not isinstance(failure, VocabularyError):
+        return None
+    if pin is not None and pin.copy is None and (load.lost or _cannot_write(failure)):
+        return kwargs if _retreat(load, pin, revision) else None
+    if failure is None:
+        return None
+    if pin is not None and pin.copy is not None and _cannot_write(failure) and kwargs.get("revision") != pin.commit:
+        return {**kwargs, "revision": pin.commit}
+    if pin is None and load.is_offline and isinstance(failure, OSError):
+        found = load.stand_in(load.repo_id, revision, None)
+        return {**kwargs, "revision": found.commit} if found and found.commit != revision else None
+    return None
+
+
+def _retreat(load: Load, pin: Pin, revision: str) -> bool:
+    """Go back from a commit that could not be fetched as a whole to one that the cache has."""
+    assert load.repo_id is not None
+    fault = next(iter(load.lost.values()), Fault("read_only", ""))
+    pins = dict(load.pins)
+    load.barred.add((load.repo_id, pin.commit))
+    load.forget_choices()
+    load.pins.clear()
+    if load.stand_in(load.repo_id, revision, fault, newer=pin.commit) is None:
+        load.pins.update(pins)
+        load.missing.clear()
+        return False
+    load.lost.clear()
+    return True
+
+
+def _explain(load: Load, failure: Exception) -> None:
+    """Raise what a load has failed with, or the reason behind it.
+
+    Raises:
+        NotCachedError: where the hub did not answer, or was not to be asked.
+        CorruptCacheError: where a file that was read is damaged.
+    """
+    if isinstance(failure, SafeTransformersError) and not isinstance(failure, VocabularyError):
+        raise failure
+    if load.missing or load.lost:
+        raise texts.not_cached(load) from failure
+    if (damage := damage_of(load)) is not None:
+        raise damage from failure
+    if load.is_offline and type(failure) is OSError:
+        load.choice(load.repo_id or "", load.revision or DEFAULT_REVISION)
+        raise texts.not_cached(load) from failure
+    raise failure
+
+
+def _refuse_what_can_move(load: Load) -> None:
+    """Strict mode asks the hub what a name means, and here no request is allowed.
+
+    Raises:
+        StaleCacheError: where the revision is no commit hash, and the hub did not name one for it in this process.
+    """
+    revision = load.revision or DEFAULT_REVISION
+    if load.repo_id is None or is_commit_hash(revision):
+        return
+    if (compat.hub_endpoint(), load.repo_id, revision) not in verified:
+        raise texts.stale(load.repo_id, revision, None, load.choice(load.repo_id, revision))
+
+
+def _cannot_write(failure: BaseException | None) -> bool:
+    """Whether a load has failed because the cache is read-only or full."""
+    return any(isinstance(link, OSError) and link.errno in _READ_ONLY for link in _chain(failure))
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _named(wrapped: Wrapped, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a call by name, those that go to ``**kwargs`` among them."""
+    try:
+        bound = inspect.signature(wrapped).bind_partial(*args, **kwargs).arguments
+    except TypeError:
+        return dict(kwargs)  # a wrong call, which the function itself complains about
+    return {**bound, **kwargs}

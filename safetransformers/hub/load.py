@@ -1,0 +1,171 @@
+"""One load under way: which commit of each repository it reads, and from where."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from .. import compat, policies
+from ..errors import SafeTransformersError
+from ..loading.rules import is_commit_hash
+from .faults import Fault
+from .snapshots import Choice, Need, Snapshot, choose, commits, lacks, repo_folder
+from .urls import Asked
+
+HASHED_ON_THE_WAY: Final = 512 * 2**20  # bytes: half a second of sha256 at most before a copy is served
+
+
+@dataclass
+class Pin:
+    """The commit that a load reads of one repository.
+
+    Attributes:
+        commit: 40 hex digits.
+        copy: the cached snapshot that answers in the hub's place; ``None`` while the hub answers.
+        fault: why it does; ``None`` where the policy, not a fault, says so.
+        newer: the commit that the hub has, where it is known to be another one.
+        passed_over: commits that would have come first, with what each of them lacks.
+    """
+
+    commit: str
+    copy: Snapshot | None = None
+    fault: Fault | None = None
+    newer: str | None = None
+    passed_over: tuple[tuple[str, tuple[Any, ...]], ...] = ()
+
+
+@dataclass
+class Load:
+    """What one call of ``from_pretrained`` or ``pipeline`` has learned; shared by the threads that work for it."""
+
+    mode: str
+    need: Need = field(default_factory=Need)
+    repo_id: str | None = None
+    revision: str | None = None
+    cache_dir: str = ""
+    start_s: float = field(default_factory=time.time)
+    is_offline: bool = False  # the user's own: local_files_only or HF_HUB_OFFLINE
+    is_forced: bool = False  # force_download
+    is_alone: bool = False  # one request of a library that calls huggingface_hub itself
+    has_failed: bool = False  # the hub was asked, and did not answer
+    interruptions: int = 0  # of downloads, since one made progress
+    pins: dict[tuple[str, str], Pin] = field(default_factory=dict)
+    barred: set[tuple[str, str]] = field(default_factory=set)
+    lost: dict[str, Fault] = field(default_factory=dict)  # what could not be fetched of the hub's own commit
+    missing: dict[tuple[str, str], tuple[Fault | None, Choice]] = field(default_factory=dict)
+    error: SafeTransformersError | None = None
+    asked: set[tuple[str, str]] = field(default_factory=set)  # repository and file that the hub was asked for
+    places: dict[str, Asked] = field(default_factory=dict)  # where the hub keeps a file, by URL
+    redirects: Counter[str] = field(default_factory=Counter)
+    _choices: dict[tuple[str, str], Choice] = field(default_factory=dict)
+
+    def pin(self, repo_id: str, revision: str) -> Pin | None:
+        """What was decided for a revision, or for the commit that it turned out to be."""
+        found = self.pins.get((repo_id, revision))
+        if found is None and is_commit_hash(revision):
+            pinned = (pin for (repo, _), pin in self.pins.items() if repo == repo_id and pin.commit == revision)
+            found = next(pinned, None)
+        return found
+
+    def choice(self, repo_id: str, revision: str) -> Choice:
+        """The cached commit that can stand in for a revision; found once in a load. Costs about a millisecond."""
+        key = (repo_id, revision)
+        if key not in self._choices:
+            self._choices[key] = self._choose(repo_id, revision)
+        return self._choices[key]
+
+    def forget_choices(self) -> None:
+        """Look at the cache anew: files came, or a commit was barred."""
+        self._choices.clear()
+
+    def stand_in(self, repo_id: str, revision: str, fault: Fault | None, newer: str | None = None) -> Pin | None:
+        """Let the cache answer for a repository, where it has a whole copy."""
+        choice = self.choice(repo_id, revision)
+        if choice.snapshot is None:
+            self.missing.setdefault((repo_id, revision), (fault, choice))
+            return None
+        commit = choice.snapshot.commit
+        pin = Pin(commit, choice.snapshot, fault, None if newer == commit else newer, choice.passed_over)
+        self.pins[repo_id, revision] = pin
+        served[repo_id] = commit
+        return pin
+
+    def is_whole(self, repo_id: str, commit: str) -> bool:
+        """Whether the cache has all of a commit that this load reads."""
+        known = commits(repo_folder(self.cache_dir, repo_id))
+        return any(one.commit == commit and not lacks(one, self._need(repo_id), known, verify="size") for one in known)
+
+    def _choose(self, repo_id: str, revision: str) -> Choice:
+        need, barred = self._need(repo_id), frozenset(commit for repo, commit in self.barred if repo == repo_id)
+        verify = policies.resolve("verify")
+        named: dict[str, Any] = {"prefer_commit": served.get(repo_id), "barred": barred}
+        choice = choose(self.cache_dir, repo_id, revision, need, verify=verify, **named)
+        if choice.snapshot is None or verify == "hash" or _size(choice.snapshot) > HASHED_ON_THE_WAY:
+            return choice
+        return choose(self.cache_dir, repo_id, revision, need, verify="hash", **named)
+
+    def _need(self, repo_id: str) -> Need:
+        return self.need if repo_id == self.repo_id else Need()
+
+
+def _size(snapshot: Snapshot) -> int:
+    return sum(path.stat().st_size for path in snapshot.files().values())
+
+
+served: Final[dict[str, str]] = {}
+"""The commit of each repository that this process read from the cache last: its later loads prefer the same."""
+
+verified: Final[dict[tuple[str, str, str], str]] = {}
+"""Hub, repository and revision: the commit that the hub itself named in this process."""
+
+_current: ContextVar[Load | None] = ContextVar("safetransformers_hub_load", default=None)
+_under_way: list[Load] = []
+_lock = threading.Lock()
+
+
+def current() -> Load | None:
+    """The load that this thread or task is in."""
+    return _current.get()
+
+
+def of_any_thread(repo_id: str | None) -> Load | None:
+    """The load that a request belongs to: that of its thread, or of the thread that its thread works for.
+
+    huggingface_hub fetches several files in threads of a pool, which do not inherit the context.
+    """
+    if (load := _current.get()) is not None:
+        return load
+    with _lock:
+        for load in reversed(_under_way):
+            if repo_id is not None and (repo_id == load.repo_id or any(repo == repo_id for repo, _ in load.pins)):
+                return load
+    return None
+
+
+def on_its_own() -> Load | None:
+    """A load of one request, where everything is patched: libraries beside transformers call huggingface_hub too."""
+    from ..patching import is_on_everywhere
+
+    if not is_on_everywhere() or (mode := policies.resolve("offline")) == "off":
+        return None
+    return Load(mode, cache_dir=compat.hub_cache(), is_alone=True)
+
+
+@contextmanager
+def entered(load: Load) -> Iterator[None]:
+    """Requests inside the block belong to ``load``."""
+    token = _current.set(load)
+    with _lock:
+        _under_way.append(load)
+    try:
+        yield
+    finally:
+        with _lock:
+            _under_way.remove(load)
+        _current.reset(token)

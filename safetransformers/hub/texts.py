@@ -1,0 +1,200 @@
+"""What the hub guard says: each message is made here, from what a load has learned."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from typing import Final
+
+from ..counts import count
+from ..errors import (
+    CachedCopyWarning,
+    CorruptCacheError,
+    IncompleteFetchWarning,
+    NotCachedError,
+    StaleCacheError,
+    VocabularyError,
+    message,
+)
+from ..notices import relative, warn_once
+from .faults import Fault
+from .integrity import Damage
+from .load import Load, Pin
+from .snapshots import Choice, Snapshot, commits, repo_folder, similar_repos
+
+OFF: Final = 'with safetransformers.policy(offline="off"): ...'
+_SHOWN: Final = 4
+_HASH_SHOWN: Final = 12
+_MISSING: Final = ("missing", "dangling link")
+
+
+def tell(load: Load) -> None:
+    """Warn, once for each repository and fault, where the cache answered in the hub's place."""
+    for (repo_id, revision), pin in load.pins.items():
+        if pin.copy is None:
+            continue
+        count("hub.served_from_cache")
+        if pin.fault is None and not pin.passed_over:
+            continue  # the policy, or the user, wants the copy
+        code = "ST-HUB-001" if pin.fault else "ST-HUB-002"
+        what = f"{repo_id} was loaded from the cache: commit {pin.commit}, cached {age(pin.copy)}"
+        why = "; ".join(part for part in (str(pin.fault or ""), _newer(pin), _passed_over(pin.passed_over)) if part)
+        do = (
+            f"nothing, if that commit will do: revision={pin.commit!r} asks for it without a warning"
+            if pin.fault and not pin.fault.is_of_the_repo
+            else f"once the hub answers again: safetransformers prefetch {repo_id}{_at(revision)}"
+        )
+        text = message(code, what, why, do, 'warnings.simplefilter("ignore", safetransformers.errors.CachedCopyWarning)')
+        warn_once(CachedCopyWarning, f"{repo_id}@{revision} {pin.fault.kind if pin.fault else ''}", text)
+
+
+def tell_lost(load: Load) -> None:
+    """Warn that files which a model may have besides could not be looked up."""
+    if not load.lost:
+        return
+    count("hub.lost")
+    fault = next(iter(load.lost.values()))
+    text = message(
+        "ST-HUB-003",
+        f"{load.repo_id} was loaded, but it is not known whether it has these files too: {listed(load.lost)}",
+        why=str(fault),
+        do=f"once the hub answers again: safetransformers prefetch {load.repo_id}{_at(load.revision)}",
+        off='warnings.simplefilter("ignore", safetransformers.errors.IncompleteFetchWarning)',
+    )
+    warn_once(IncompleteFetchWarning, f"{load.repo_id} {sorted(load.lost)}", text)
+
+
+def stale(repo_id: str, revision: str, fault: Fault | None, choice: Choice) -> StaleCacheError:
+    """The error of strict mode for a revision that can move."""
+    count("hub.stale")
+    copy = choice.snapshot
+    has = f"the cache has commit {copy.commit}, cached {age(copy)}" if copy else "the cache has no whole copy either"
+    pin = copy.commit if copy else "<commit hash>"
+    return StaleCacheError(
+        "ST-HUB-004",
+        f"{repo_id}: what {revision!r} means now cannot be verified",
+        why=f"{fault or 'no request is allowed here (HF_HUB_OFFLINE or local_files_only)'}; {has}; the policy is "
+        "offline='raise'",
+        do=f'from_pretrained("{repo_id}", revision="{pin}")',
+        off='with safetransformers.policy(offline="fallback"): ...',
+        repo_id=repo_id,
+        revision=revision,
+        commit=copy.commit if copy else None,
+    )
+
+
+def not_cached(load: Load) -> NotCachedError:
+    """The error for what neither the hub nor the cache can give."""
+    count("hub.not_cached")
+    (repo_id, revision), (fault, choice) = next(iter(load.missing.items()), _lost_of(load))
+    folder = repo_folder(load.cache_dir, repo_id)
+    cached = [snapshot.commit for snapshot in commits(folder)]
+    like = [] if cached else similar_repos(load.cache_dir, repo_id)
+    lacking = [damage for _, found in choice.passed_over for damage in found]
+    tried = str(fault) if fault else "no request is allowed (HF_HUB_OFFLINE or local_files_only)"
+    facts = [
+        tried,
+        f"missing: {listed(load.lost)}" if load.lost else "",
+        f"the cache lacks {listed(map(describe, lacking))}" if lacking else "",
+        f"cached commits: {listed(commit[:_HASH_SHOWN] for commit in cached)}" if cached else "it was never cached here",
+        f"cached repositories with a like name: {listed(like)}" if like else "",
+    ]
+    at = _at(revision)
+    return NotCachedError(
+        "ST-HUB-005",
+        f"{repo_id}{f' at {revision}' if at else ''} is not in the cache as a whole, and the hub did not give it",
+        why="; ".join(fact for fact in facts if fact),
+        do=f"where there is a network: safetransformers prefetch {repo_id}{at} --to bundle; here: safetransformers "
+        "prefetch --from bundle. Or name a mirror in HF_ENDPOINT, or copy the snapshot folder and load that path",
+        off=OFF,
+        repo_id=repo_id,
+        revision=revision,
+        fault=fault.kind if fault else None,
+        missing=[damage.file for damage in lacking] or sorted(load.lost),
+        commits=cached,
+    )
+
+
+def corrupt(repo_id: str, commit: str, found: Iterable[Damage], *, removed: bool = False) -> CorruptCacheError:
+    """The error for files that are not what they should be."""
+    count("hub.corrupt")
+    damages = list(found)
+    names = " ".join(f"'{damage.file}'" for damage in damages[:_SHOWN])
+    cure = f"hf download {repo_id} {names} --revision {commit} --force-download"
+    return CorruptCacheError(
+        "ST-HUB-006",
+        f"{repo_id}: {listed(map(describe, damages))}",
+        why=f"commit {commit}" + ("; the files had just been downloaded and were removed again" if removed else ""),
+        do="load again" if removed else cure,
+        off=OFF,
+        repo_id=repo_id,
+        commit=commit,
+        files=[damage.file for damage in damages],
+    )
+
+
+def no_vocabulary(tokenizer: str, source: str, names: Iterable[str]) -> VocabularyError:
+    """The error for a tokenizer none of whose vocabulary files was found."""
+    count("hub.no_vocabulary")
+    return VocabularyError(
+        "ST-HUB-007",
+        f"{source} has no vocabulary for {tokenizer}: every word would be unknown to it",
+        why=f"none of {listed(sorted(set(names)))} was found",
+        do=f"safetransformers prefetch {source}, or name the folder or repository that the tokenizer was saved to",
+        off=OFF,
+        source=source,
+    )
+
+
+def describe(damage: Damage) -> str:
+    """One damaged or missing file, in words."""
+    if damage.problem in _MISSING:
+        return f"{damage.file} ({damage.problem})"
+    sizes = f": expected {damage.expected}, found {damage.found}" if damage.expected or damage.found else ""
+    return f"{damage.file} ({damage.problem}{sizes})"
+
+
+def source_name(source: object) -> str:
+    """A repository by its id, a folder by its last part."""
+    return relative(str(source)) if os.path.exists(str(source)) else str(source)
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names, and how many more there are."""
+    every = list(names)
+    rest = f" and {len(every) - _SHOWN} more" if len(every) > _SHOWN else ""
+    return ", ".join(every[:_SHOWN]) + rest
+
+
+def age(snapshot: Snapshot) -> str:
+    """How long ago a snapshot was cached."""
+    hours = max(0.0, time.time() - snapshot.modified_s) / 3600
+    if hours < 1:
+        return "within the last hour"
+    return f"{hours:.0f} hours ago" if hours < 48 else f"{hours / 24:.0f} days ago"  # noqa: PLR2004
+
+
+def is_missing(damage: Damage) -> bool:
+    """Whether a file is not there, rather than wrong."""
+    return damage.problem in _MISSING
+
+
+def _newer(pin: Pin) -> str:
+    if pin.newer is None:
+        return ""
+    return f"the hub has another commit, {pin.newer[:_HASH_SHOWN]}, which could not be fetched"
+
+
+def _passed_over(passed_over: tuple[tuple[str, tuple[Damage, ...]], ...]) -> str:
+    parts = (f"commit {commit[:_HASH_SHOWN]} lacks {listed(map(describe, found))}" for commit, found in passed_over)
+    return "passed over: " + "; ".join(parts) if passed_over else ""
+
+
+def _lost_of(load: Load) -> tuple[tuple[str, str], tuple[Fault | None, Choice]]:
+    key = (load.repo_id or "the repository", load.revision or "main")
+    return key, (next(iter(load.lost.values()), None), Choice(None, ()))
+
+
+def _at(revision: str | None) -> str:
+    return "" if revision in (None, "main") else f" --revision {revision}"
