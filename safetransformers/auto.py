@@ -57,7 +57,11 @@ def _guarded_loader(ours: type, loader: str, plain: Callable[..., Any]) -> Calla
             return auto_from_pretrained(theirs, cls, args, kwargs)
 
         with loading_through_us("code", "hub", *(["models"] if hasattr(ours, "_model_mapping") else [])):
-            return hub.from_pretrained(checked, cls, args, kwargs) if loader == "from_pretrained" else theirs(*args, **kwargs)
+            return (
+                hub.from_pretrained(checked, cls, args, kwargs)
+                if loader == "from_pretrained"
+                else theirs(*args, **kwargs)
+            )
 
     return load
 

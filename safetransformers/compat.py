@@ -156,6 +156,9 @@ class _Httpx:
         return cast("Exception", self._library.ReadTimeout(text))
 
 
+_PIECE_BYTES: Final = 2**16
+
+
 class _Requests:
     def __init__(self, library: Any) -> None:
         self._library = library
@@ -180,8 +183,15 @@ class _Requests:
         return response
 
     def watch(self, response: Any, arrived: Callable[[int], None], failed: Callable[[Exception], Exception]) -> None:
-        stream = response.raw.stream
-        response.raw.stream = lambda *args, **kwargs: _watched(stream(*args, **kwargs), arrived, failed)
+        raw = response.raw
+        if not hasattr(raw, "read1"):
+            return  # urllib3 before 2.1 tells of a piece when all of it is there: the time-out of each read remains
+
+        def pieces(amt: int = 0, decode_content: bool | None = None) -> Iterator[bytes]:
+            while piece := raw.read1(_PIECE_BYTES, decode_content=decode_content):
+                yield piece
+
+        raw.stream = lambda *args, **kwargs: _watched(pieces(*args, **kwargs), arrived, failed)
 
     def interrupted(self, text: str) -> Exception:
         return cast("Exception", self._library.exceptions.ConnectionError(text))

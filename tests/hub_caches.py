@@ -87,9 +87,12 @@ class Repo:
     def write_tree(self, commit: str, files: Mapping[str, bytes]) -> None:
         entries = {}
         for name, content in files.items():
-            entry: dict[str, int | str] = {"size": len(content), "blob_id": blob_name(name + ".txt", content)}
-            if name.endswith(LARGE):
-                entry |= {"lfs_sha256": blob_name(name, content), "lfs_size": len(content)}
+            entry: dict[str, int | str] = {"size": len(content), "blob_id": blob_name(name, content)}
+            if name.endswith(LARGE):  # git has a pointer in its place
+                pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:%s\nsize %d\n"
+                content_hash = blob_name(name, content)
+                entry["blob_id"] = blob_name("pointer.txt", pointer % (content_hash.encode(), len(content)))
+                entry |= {"lfs_sha256": content_hash, "lfs_size": len(content)}
             entries[name] = entry
         (self.folder / "trees").mkdir(exist_ok=True)
         tree = {"format_version": 1, "files": entries}

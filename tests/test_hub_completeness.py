@@ -54,6 +54,7 @@ def test_a_model_in_shards_needs_every_shard(repo: Repo) -> None:
     assert problems(repo, files, MODEL) == []
     shard = "model-00002-of-00003.safetensors"
     assert problems(repo, {name: files[name] for name in files if name != shard}, MODEL) == [(shard, "missing")]
+    assert problems(repo, {name: files[name] for name in files if name != shard}, Need()) == [(shard, "missing")]
     assert problems(repo, files | {shard: files[shard][:-1]}, MODEL) == [(shard, "truncated")]
     index = "model.safetensors.index.json"
     assert problems(repo, files | {index: b'{"weight_map": {}}'}, MODEL) == [(index, "not its format")]
@@ -156,6 +157,10 @@ def test_a_sharded_gguf_needs_all_its_shards(repo: Repo) -> None:
         (names[1], "missing"),
         (names[2], "truncated"),
     ]
+    assert (
+        problems(repo, {**CONFIG, "x.gguf": part, "model.safetensors": b"cut"}, replace(need, files=("x.gguf",))) == []
+    )
+    assert problems(repo, {**CONFIG, names[0]: part, "whole.gguf": part}, MODEL) == []
     assert problems(repo, {**CONFIG, "other.gguf": part}, replace(MODEL, files=("mine.gguf",))) == [
         ("mine.gguf", "missing")
     ]
@@ -229,6 +234,31 @@ def test_a_tokenizer_that_stopped_arriving_is_compared_with_the_older_one(repo: 
         expected = old if gone == "vocab.json" else new  # merges alone are no vocabulary
         assert served(repo, TOKENIZER) == expected, gone
         shutil.rmtree(repo.folder / "snapshots" / new)
+
+
+def test_a_fast_tokenizer_is_whole_by_its_one_file(repo: Repo) -> None:
+    files = {
+        **CONFIG,
+        "tokenizer_config.json": b"{}",
+        "vocab.json": b"{}",
+        "merges.txt": b"#\n",
+        "tokenizer.json": b"{}",
+    }
+    old = repo.commit("old", files, age_s=1000)
+    new = repo.commit("new", {name: files[name] for name in files if name != "merges.txt"}, ref="main")
+    assert served(repo, TOKENIZER) == new
+    slow = repo.commit("slow", {name: files[name] for name in files if name != "tokenizer.json"}, ref="main")
+    assert served(repo, TOKENIZER, barred={new}) == old  # it did not arrive
+    repo.commit("slow", {}, absent=("tokenizer.json",))
+    assert served(repo, TOKENIZER) == slow
+
+
+def test_a_file_asked_for_by_name_does_not_wait_for_other_weights(repo: Repo) -> None:
+    repo.commit("old", text_model(1), age_s=1000)
+    new = repo.commit("new", text_model(2) | {"adapter/model.safetensors": safetensors()}, ref="main")
+    repo.truncate(new, "model.safetensors", 50)
+    assert served(repo, Need(files=("adapter/model.safetensors",))) == new
+    assert served(repo, Need(files=("README.md",))) != new
 
 
 def test_a_processor_needs_its_settings(repo: Repo) -> None:

@@ -139,6 +139,13 @@ def test_pickle_weights_cut_anywhere_are_told_as_torch_tells_it(tmp_path: Path) 
         assert told == ("truncated" if size else "empty") or size < 4, size
 
 
+def test_pickle_weights_that_lost_their_middle_are_told(tmp_path: Path) -> None:
+    whole = pickled()
+    lost = whole[:64] + whole[400:]
+    assert not loads(lambda data: torch.load(io.BytesIO(data)), lost)
+    assert problem(tmp_path / "pytorch_model.bin", lost) == "truncated"
+
+
 def test_pickle_weights_of_old_torch_are_left_alone(tmp_path: Path) -> None:
     assert judge(tmp_path / "pytorch_model.bin", pickled(_use_new_zipfile_serialization=False)) is None
     assert problem(tmp_path / "pytorch_model.bin", b"") == "empty"

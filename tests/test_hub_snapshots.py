@@ -20,7 +20,7 @@ from hub_caches import (
     text_model,
     told,
 )
-from huggingface_hub import scan_cache_dir
+from huggingface_hub import _CACHED_NO_EXIST, scan_cache_dir, try_to_load_from_cache
 from transformers import AutoModel, BertConfig, BertModel
 
 from safetransformers.hub.snapshots import (
@@ -28,6 +28,7 @@ from safetransformers.hub.snapshots import (
     Need,
     choose,
     commits,
+    is_known_absent,
     lacks,
     ref,
     repo_folder,
@@ -61,6 +62,12 @@ def test_the_caches_of_these_tests_are_caches_to_huggingface_hub(repo: Repo) -> 
         assert all(snapshot.blob_of(name) == path.resolve().name for name, path in snapshot.files().items())
         assert snapshot.size_bytes() == sum(file.size_on_disk for file in revision.files)
     assert [snapshot.commit for snapshot in commits(repo.folder)] == [new, old]
+
+    newest = commits(repo.folder)[0]
+    for name in (*text_model(), "onnx/model.onnx", "added_tokens.json", "merges.txt"):
+        cached = try_to_load_from_cache("org/model", name, repo.cache, "main")
+        path = newest.files().get(name)
+        assert cached == (_CACHED_NO_EXIST if is_known_absent(newest, name) else path and str(path)), name
 
 
 @pytest.mark.parametrize("links", [True, False])
@@ -136,10 +143,12 @@ def test_a_cut_or_changed_text_file_is_always_found(repo: Repo, file: str) -> No
 def test_bytes_that_the_repository_really_has_are_no_damage(repo: Repo) -> None:
     """An empty merges.txt, a vocabulary that looks like a page: as the hub has them, so as a load online reads them."""
     files = text_model() | {"merges.txt": b"", "vocab.txt": b"<html>\n</html>\n", "special_tokens_map.json": b""}
+    files["model.safetensors"] += b"more"
     assert problems(repo, files, BOTH) == []
     copied = Repo(repo.cache, "org/copied", links=False)  # nothing tells what the hub has
     assert sorted(problems(copied, files, BOTH)) == [
         ("merges.txt", "empty"),
+        ("model.safetensors", "longer than its header says"),
         ("special_tokens_map.json", "empty"),
         ("vocab.txt", "an HTML page"),
     ]
@@ -187,7 +196,9 @@ def test_an_abbreviated_hash_means_one_commit_or_none(repo: Repo) -> None:
     repo.commit("abcdef0" + "2" * 33, text_model(2))
     assert served(repo, BOTH, "abcdef01") == served(repo, BOTH, "ABCDEF01") == served(repo, BOTH, one.upper()) == one
     assert served(repo, BOTH, "abcdef0") is None
-    assert served(repo, BOTH, "abcdef") is None
+    other = repo.commit("fedcba9" + "3" * 33, text_model(4))
+    assert served(repo, BOTH, "fedcba9") == other
+    assert served(repo, BOTH, "fedcba") is None  # as short a name is a branch's
     branch = repo.commit("branch", text_model(3), ref="abcdef01")
     assert served(repo, BOTH, "abcdef01") == branch
 
@@ -271,7 +282,8 @@ def test_a_cache_in_any_state_gives_an_answer(tmp_path: Path) -> None:
     (loop.folder / "snapshots" / "loop").symlink_to("loop")
     (loop.folder / "refs" / "around").symlink_to("around")
     assert served(loop, BOTH) == whole
-    assert ("self", "unreadable") in told(choose(tmp_path, "org/loop", None, Need()))
+    loops = told(choose(tmp_path, "org/loop", None, Need()))
+    assert sorted(loops) == [("self", "unreadable"), ("up", "unreadable")]
 
     odd = state("odd")
     whole = odd.commit("one", text_model() | {"a b\n\u202e é.json": b"{}", "-rf": b"", "deep/" * 40 + "x.json": b"{}"})
@@ -302,6 +314,8 @@ def test_a_misspelt_repository_finds_its_neighbours(tmp_path: Path) -> None:
     assert similar_repos(tmp_path, "bert-base-uncased")[0] == "google-bert/bert-base-uncased"
     assert similar_repos(tmp_path, "OpenAI/Whisper-Tiny") == ["openai/whisper-tiny"]
     assert "gpt2" not in similar_repos(tmp_path, "gpt2")
+    Repo(tmp_path, "an-organisation-of-a-very-long-name/tiny")
+    assert similar_repos(tmp_path, "tiny")[0] == "an-organisation-of-a-very-long-name/tiny"
     assert similar_repos(tmp_path, "qqqqqqqqqqqq/zzzzzzzz") == similar_repos(tmp_path / "none", "gpt2") == []
 
 

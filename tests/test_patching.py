@@ -77,10 +77,11 @@ def target(name: str) -> Any:
     raise LookupError(name)
 
 
-def settle() -> None:
-    """Let transformers import what the first patch makes it import."""
+def settle(checkpoint: Path | None = None) -> None:
+    """Let transformers import what the first patch, and the first load, make it import."""
     with st.patched():
-        pass
+        if checkpoint is not None:
+            AutoModel.from_pretrained(checkpoint)
 
 
 # What is guarded
@@ -262,7 +263,7 @@ def test_patches_lists_every_target_and_nothing_else() -> None:
 
 
 def test_patching_twice_is_patching_once(bert: Path) -> None:
-    settle()
+    settle(bert)
     before = everything()
     st.patch()
     once, names = everything(), st.patches()
@@ -452,7 +453,7 @@ def test_a_closure_that_keeps_our_wrapper_alive_keeps_a_wrapper_that_does_nothin
 
 
 def test_a_wrapper_on_an_auto_class_is_kept(bert: Path) -> None:
-    settle()
+    settle(bert)
     before, calls = everything(), []
 
     def count(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:

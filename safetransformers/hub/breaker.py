@@ -65,4 +65,9 @@ class Breakers:
         self._lock = threading.Lock()
 
 
+def repo_key(endpoint: str, repo_id: str) -> str:
+    """The circuit of one repository, whose newest commit could not be fetched from a hub that answers."""
+    return f"{endpoint} {repo_id}"
+
+
 breakers: Final = Breakers()

@@ -18,12 +18,12 @@ from .. import compat
 from ..counts import count
 from ..loading.rules import is_commit_hash
 from . import texts
-from .breaker import breakers
+from .breaker import breakers, repo_key
 from .contact import WITH_COPY_S, WITHOUT_COPY_S, NoContact, contact
 from .faults import Fault, is_html, of_answer, of_exception
 from .load import Load, Pin, of_any_thread, on_its_own, verified
 from .replies import reply
-from .urls import DEFAULT_REVISION, Asked, at_commit, host, parse
+from .urls import DEFAULT_REVISION, Asked, at_commit, host, is_by_proxy, parse
 
 _READS: Final = ("GET", "HEAD")
 _MAX_SAME_REDIRECT: Final = 2
@@ -42,8 +42,9 @@ def send(wrapped: Callable[..., Any], client: Any, args: tuple[Any, ...], kwargs
     request = args[0] if args else kwargs["request"]
     if _is_sending.get() or str(request.method).upper() not in _READS:
         return wrapped(*args, **kwargs)
-    asked = parse(compat.wire().url(request), compat.hub_endpoint())
-    load = of_any_thread(asked.repo_id if asked else None) or (on_its_own() if asked else None)
+    url = compat.wire().url(request)
+    asked = parse(url, compat.hub_endpoint())
+    load = of_any_thread(asked.repo_id if asked else None, url) or (on_its_own() if asked else None)
     if load is None:
         return wrapped(*args, **kwargs)
     exchange = _Exchange(load, request, kwargs, lambda: wrapped(*args, **kwargs))
@@ -78,7 +79,10 @@ class _Exchange:
         pin = load.pin(asked.repo_id, asked.revision) or self._without_contact(asked)
         if pin is not None and pin.copy is not None:
             return reply(self._request, self._method, asked, pin)
+        if load.is_given_up:
+            raise compat.blocked(f"the commit of {asked.repo_id} that the hub has cannot be fetched")
         if load.is_offline:
+            load.miss(asked.repo_id, asked.revision, None)
             raise compat.blocked(f"{asked.repo_id} is loaded with local files only")
         if pin is not None and pin.commit != asked.revision:
             self._wire.redirect(self._request, at_commit(self._url, asked, pin.commit))
@@ -103,6 +107,7 @@ class _Exchange:
         load.has_failed = True
         stand_in = self._stand_in(asked, fault)
         if stand_in is None:
+            load.miss(asked.repo_id, asked.revision, fault)
             raise compat.blocked(str(fault))
         return reply(self._request, self._method, asked, stand_in)
 
@@ -111,6 +116,8 @@ class _Exchange:
         parts, endpoint = urlsplit(self._url), compat.hub_endpoint()
         server = endpoint if self._url.startswith(endpoint + "/") else f"{parts.scheme}://{parts.netloc}"
         asked = self._load.places.get(self._url)
+        if self._load.is_given_up:
+            raise compat.blocked("the download was given up")
         fault = breakers.fault(server)
         if fault is None:
             try:
@@ -129,7 +136,11 @@ class _Exchange:
     def _of_the_loads_revision(self, asked: Asked) -> Asked:
         """Some look-ups of a load leave its revision out: transformers 4.57 asks the default branch for an adapter."""
         revision = self._load.revision
-        if asked.repo_id != self._load.repo_id or asked.revision != DEFAULT_REVISION or revision in (None, DEFAULT_REVISION):
+        if (
+            asked.repo_id != self._load.repo_id
+            or asked.revision != DEFAULT_REVISION
+            or revision in (None, DEFAULT_REVISION)
+        ):
             return asked
         self._url = at_commit(self._url, asked, quote(str(revision), safe=""))
         self._wire.redirect(self._request, self._url)
@@ -147,7 +158,7 @@ class _Exchange:
         step_s = WITHOUT_COPY_S
         if self._is_streamed:  # the limit of a step is also that of each read of the body
             step_s = WITH_COPY_S if self._has_copy(asked) else _BODY_STEP_S
-        return contact(request, judge, name, limit_s)
+        return contact(request, judge, name, limit_s, by_proxy=is_by_proxy(self._url))
 
     def _judge(self, asked: Asked | None) -> Callable[[Any], Fault | None]:
         """What tells an answer that counts from one that a portal, a firewall or a broken server gave."""
@@ -193,6 +204,12 @@ class _Exchange:
         """The copy that the policy, or the user, wants without a request."""
         load = self._load
         pinned = load.mode == "raise" and is_commit_hash(asked.revision)
+        if (
+            load.mode != "raise"
+            and not load.is_forced
+            and (fault := breakers.fault(repo_key(asked.endpoint, asked.repo_id)))
+        ):
+            return load.stand_in(asked.repo_id, asked.revision, fault)
         if load.is_forced or not (load.is_offline or load.mode == "prefer" or pinned):
             return None
         return load.stand_in(asked.repo_id, asked.revision, None)
@@ -211,7 +228,9 @@ class _Exchange:
         if load.mode == "raise" and not is_commit_hash(asked.revision):
             known = verified.get((asked.endpoint, asked.repo_id, asked.revision))
             if known is None:
-                load.error = load.error or texts.stale(asked.repo_id, asked.revision, fault, load.choice(asked.repo_id, asked.revision))
+                load.error = load.error or texts.stale(
+                    asked.repo_id, asked.revision, fault, load.choice(asked.repo_id, asked.revision)
+                )
                 return None
             return load.stand_in(asked.repo_id, known, fault)
         return load.stand_in(asked.repo_id, asked.revision, fault)
@@ -223,7 +242,8 @@ class _Exchange:
         pin = load.pin(asked.repo_id, asked.revision)
         if pin is not None and load.is_whole(asked.repo_id, pin.commit):
             return True
-        return load.mode != "raise" and load.choice(asked.repo_id, asked.revision).snapshot is not None
+        revision = load.as_asked(asked.repo_id, asked.revision)
+        return load.mode != "raise" and load.choice(asked.repo_id, revision).snapshot is not None
 
     def _watched(self, answer: Any, asked: Asked | None) -> Any:
         """A body that is read later neither stalls nor drips for long."""
@@ -249,11 +269,14 @@ class _Exchange:
             fault = of_exception(error, host(self._url))
             fault = Fault("slow", fault.host) if fault.kind == "timeout" else fault
             count(f"hub.fault.{fault.kind}")
+            name = asked.path if asked else urlsplit(self._url).path.rpartition("/")[2]
+            load.cut[name] = fault
             load.interruptions = 0 if total > _PROGRESS_BYTES else load.interruptions + 1
             if load.interruptions > _MAX_INTERRUPTIONS or (
                 can_retreat and (load.interruptions > 1 or isinstance(error, TooSlow))
             ):
-                load.lost[asked.path if asked else urlsplit(self._url).path] = fault
+                load.lost[name] = fault
+                load.is_given_up = can_retreat
                 return compat.blocked(str(fault))
             time.sleep(random.uniform(0, _MAX_PAUSE_S))  # noqa: S311 - jitter: those that stalled together part
             return self._wire.interrupted(str(fault))

@@ -159,7 +159,7 @@ def _weights_that_others_have(snapshot: Snapshot, need: Need, repo: Sequence[Sna
     if not mine:
         return []
     for other in repo:
-        if other.commit != snapshot.commit and not _any_weights(other, need):
+        if not _any_weights(other, need):
             return [replace(damage, expected=damage.expected or f"as in commit {other.commit[:12]}") for damage in mine]
     return []
 
@@ -185,8 +185,8 @@ class _Reading:
 
     def __init__(self, snapshot: Snapshot, need: Need, repo: Sequence[Snapshot]) -> None:
         self.snapshot, self.need, self.prefix = snapshot, need, _prefix(need)
-        self.older = itertools.dropwhile(lambda other: other.commit != snapshot.commit, repo)
-        self.older_files = [other.files() for other in list(self.older)[1:]]
+        not_newer = itertools.dropwhile(lambda other: other.commit != snapshot.commit, repo)
+        self.older_files = [other.files() for other in not_newer]
         self.names: dict[str, None] = {}
         self.damages: list[Damage] = []
         self.of_weights = False
@@ -196,6 +196,7 @@ class _Reading:
         need, files = self.need, self.snapshot.files()
         if need.everything:
             self.names = dict.fromkeys(files)
+            self.add(pick_weights(files, self.prefix, variant=None, safetensors_only=False, adapter=False))
             return
         for file in need.files:
             self.add(file_with_shards(files, self.prefix + file))

@@ -32,7 +32,9 @@ class NoContact(Exception):  # noqa: N818 - never leaves this package
         self.fault = fault
 
 
-def contact(request: Callable[[], Any], judge: Judge, host: str, limit_s: Callable[[], float]) -> Any:
+def contact(
+    request: Callable[[], Any], judge: Judge, host: str, limit_s: Callable[[], float], *, by_proxy: bool = False
+) -> Any:
     """The answer to a request, tried again after faults that pass, all within one deadline.
 
     Args:
@@ -41,6 +43,7 @@ def contact(request: Callable[[], Any], judge: Judge, host: str, limit_s: Callab
         host: for the words of a fault.
         limit_s: seconds for everything; asked for when the first try has failed or ``WITH_COPY_S`` has passed, since
             finding out costs a look at the cache.
+        by_proxy: whether the way to the host is through a proxy.
 
     Raises:
         NoContact: where no try brought an answer that counts.
@@ -51,9 +54,9 @@ def contact(request: Callable[[], Any], judge: Judge, host: str, limit_s: Callab
         try:
             answer = _within(request, start_s, limit_s)
         except _Late:
-            raise NoContact(Fault("timeout", host)) from None
+            raise NoContact(of_exception(TimeoutError(), host, by_proxy=by_proxy)) from None
         except Exception as error:
-            fault = of_exception(error, host)
+            fault = of_exception(error, host, by_proxy=by_proxy)
         else:
             found = judge(answer)
             if found is None:

@@ -16,7 +16,7 @@ WORDS: Final = {
     "tls_certificate": "the TLS certificate of {host} is not trusted",
     "tls": "the TLS handshake with {host} fails",
     "reset": "the connection to {host} is cut",
-    "proxy": "the proxy cannot be used",
+    "proxy": "the proxy on the way to {host} cannot be used ({status})",
     "proxy_auth": "the proxy asks for a user name and password (407)",
     "proxy_denied": "the proxy does not allow {host} ({status})",
     "proxy_error": "the proxy cannot reach {host} ({status})",
@@ -34,9 +34,11 @@ WORDS: Final = {
     "unknown": "the request to {host} fails ({status})",
 }
 OF_THE_REPO: Final = frozenset({"unauthorized", "gated", "no_repo", "no_revision"})
-RETRYABLE: Final = frozenset({"refused", "reset", "server", "tls", "dns"})  # what often passes within seconds
+RETRYABLE: Final = frozenset(
+    {"refused", "proxy_error", "reset", "server", "tls", "dns"}
+)  # what often passes within seconds
 
-_TUNNEL: Final = re.compile(r"(?:tunnel connection failed:? |^|')(\d{3})\b", re.IGNORECASE)
+_TUNNEL: Final = re.compile(r"(?:Tunnel connection failed: |^|\s)(\d{3}) [A-Z]")
 _DAY_S: Final = 86_400
 
 
@@ -65,8 +67,21 @@ class Fault:
         return self.kind in OF_THE_REPO
 
 
-def of_exception(error: BaseException, host: str) -> Fault:
-    """The fault behind an exception of httpx, httpx2, requests, urllib3 or the standard library."""
+def of_exception(error: BaseException, host: str, *, by_proxy: bool = False) -> Fault:
+    """The fault behind an exception of httpx, httpx2, requests, urllib3 or the standard library.
+
+    Args:
+        error: that the client raised.
+        host: that was asked.
+        by_proxy: whether the way to it is through a proxy, which is what then cannot be reached.
+    """
+    fault = _of_exception(error, host)
+    if by_proxy and fault.kind in ("dns", "refused", "timeout"):
+        return Fault("proxy", host, fault.kind)
+    return fault
+
+
+def _of_exception(error: BaseException, host: str) -> Fault:
     chain = list(_chain(error))
     names = " ".join(type(link).__name__ for link in chain)
     text = " ".join(str(link) for link in chain)
@@ -153,11 +168,14 @@ def _of_proxy(text: str, host: str) -> Fault:
         return Fault("proxy_denied", host, status)
     if status.startswith("5"):
         return Fault("proxy_error", host, status)
-    return Fault("proxy", host)
+    return Fault("proxy", host, status or "no connection")
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """An exception, and those that it came from; urllib3 keeps them in ``reason`` and in ``args``."""
+    """An exception, and those that it came from; urllib3 keeps them in ``reason`` and in ``args``.
+
+    ``__context__`` says only what was being handled before, which may be another fault of the same download.
+    """
     waiting, seen = [error], set[int]()
     while waiting:
         link = waiting.pop(0)
@@ -165,5 +183,5 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
             continue
         seen.add(id(link))
         yield link
-        inner = (link.__cause__, link.__context__, getattr(link, "reason", None), *link.args)
+        inner = (link.__cause__, getattr(link, "reason", None), *link.args)
         waiting.extend(part for part in inner if isinstance(part, BaseException))

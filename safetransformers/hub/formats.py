@@ -142,11 +142,12 @@ def _check_pickle(file: BinaryIO, size: int) -> None:
         return
     try:
         with zipfile.ZipFile(file) as archive:
-            needed = max((member.header_offset + member.compress_size for member in archive.infolist()), default=0)
+            starts = [member.header_offset for member in archive.infolist()]
+            ends = [member.header_offset + member.compress_size for member in archive.infolist()]
     except (zipfile.BadZipFile, NotImplementedError, EOFError, struct.error, IndexError) as error:
         raise BrokenFormatError("truncated", "a zip with its list of members", f"{size} bytes, {error}") from None
-    if needed == 0 or needed > size:
-        raise BrokenFormatError("truncated", f"more than {needed} bytes", _bytes(size))
+    if min(starts, default=0) < 0 or max(ends, default=0) > size:  # the list is whole, what it lists is not
+        raise BrokenFormatError("truncated", f"more than {size} bytes", _bytes(size))
 
 
 def _check_hdf5(file: BinaryIO, size: int) -> None:

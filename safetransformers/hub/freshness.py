@@ -22,8 +22,7 @@ TTL_S: Final = 600.0  # between two looks at one repository
 newer: Final[dict[tuple[str, str], str]] = {}
 """Repository and revision: the commit that the hub had when it was asked last, where it is not the cached one."""
 
-_asked_s: dict[tuple[str, str], float] = {}
-_lock = threading.Lock()
+_asked_s: Final[dict[tuple[str, str], float]] = {}
 
 
 def check_later(load: Load) -> None:
@@ -32,18 +31,16 @@ def check_later(load: Load) -> None:
         key, now = (repo_id, revision), time.monotonic()
         if pin.copy is None or pin.fault is not None or revision == pin.commit:
             continue
-        with _lock:
-            if now - _asked_s.get(key, -TTL_S) < TTL_S:
-                continue
-            _asked_s[key] = now
+        if now - _asked_s.get(key, -TTL_S) < TTL_S:
+            continue
+        _asked_s[key] = now
         threading.Thread(target=_check, args=(key, pin), name="safetransformers-freshness", daemon=True).start()
 
 
 def forget() -> None:
     """Start anew (for tests)."""
-    with _lock:
-        _asked_s.clear()
-        newer.clear()
+    _asked_s.clear()
+    newer.clear()
 
 
 def _check(key: tuple[str, str], pin: Pin) -> None:

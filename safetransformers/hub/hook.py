@@ -12,6 +12,7 @@ from .. import compat, policies
 from ..errors import SafeTransformersError, VocabularyError
 from ..loading.rules import is_commit_hash
 from . import texts
+from .breaker import breakers, repo_key
 from .faults import Fault
 from .freshness import check_later
 from .load import Load, Pin, current, entered, verified
@@ -87,6 +88,8 @@ def _run(load: Load, wrapped: Wrapped, args: tuple[Any, ...], kwargs: dict[str, 
             del failure  # its traceback holds this frame
     if (damage := damage_of(load)) is not None:
         raise damage
+    if load.repo_id is not None and not any(pin.copy for pin in load.pins.values()):
+        breakers.close(repo_key(compat.hub_endpoint(), load.repo_id))
     texts.tell(load)
     texts.tell_lost(load)
     if load.mode == "prefer":
@@ -134,7 +137,9 @@ def _retreat(load: Load, pin: Pin, revision: str) -> bool:
         load.pins.update(pins)
         load.missing.clear()
         return False
+    breakers.open(repo_key(compat.hub_endpoint(), load.repo_id), fault)
     load.lost.clear()
+    load.is_given_up = False
     return True
 
 
@@ -147,6 +152,7 @@ def _explain(load: Load, failure: Exception) -> None:
     """
     if isinstance(failure, SafeTransformersError) and not isinstance(failure, VocabularyError):
         raise failure
+    load.lost = load.lost or load.cut
     if load.missing or load.lost:
         raise texts.not_cached(load) from failure
     if (damage := damage_of(load)) is not None:

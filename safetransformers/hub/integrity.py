@@ -167,8 +167,8 @@ def _digest(path: str | os.PathLike[str], identity: Hashable, algorithm: str, pr
     key = (identity, algorithm, prefix)
     if key not in _digests:
         state = hashlib.new(algorithm, prefix, usedforsecurity=False)
-        block = memoryview(bytearray(_BLOCK_BYTES))
         with open(path, "rb", buffering=0) as file:
+            block = memoryview(bytearray(min(_BLOCK_BYTES, os.fstat(file.fileno()).st_size + 1)))
             while count := file.readinto(block):
                 state.update(block[:count])
         _remember(_digests, key, state.hexdigest())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -40,7 +39,7 @@ class Pin:
     passed_over: tuple[tuple[str, tuple[Any, ...]], ...] = ()
 
 
-@dataclass
+@dataclass(eq=False)
 class Load:
     """What one call of ``from_pretrained`` or ``pipeline`` has learned; shared by the threads that work for it."""
 
@@ -54,10 +53,12 @@ class Load:
     is_forced: bool = False  # force_download
     is_alone: bool = False  # one request of a library that calls huggingface_hub itself
     has_failed: bool = False  # the hub was asked, and did not answer
+    is_given_up: bool = False  # a download stalls, and a whole older commit is there
     interruptions: int = 0  # of downloads, since one made progress
     pins: dict[tuple[str, str], Pin] = field(default_factory=dict)
     barred: set[tuple[str, str]] = field(default_factory=set)
     lost: dict[str, Fault] = field(default_factory=dict)  # what could not be fetched of the hub's own commit
+    cut: dict[str, Fault] = field(default_factory=dict)  # downloads that broke off, whether or not they were resumed
     missing: dict[tuple[str, str], tuple[Fault | None, Choice]] = field(default_factory=dict)
     error: SafeTransformersError | None = None
     asked: set[tuple[str, str]] = field(default_factory=set)  # repository and file that the hub was asked for
@@ -69,9 +70,15 @@ class Load:
         """What was decided for a revision, or for the commit that it turned out to be."""
         found = self.pins.get((repo_id, revision))
         if found is None and is_commit_hash(revision):
-            pinned = (pin for (repo, _), pin in self.pins.items() if repo == repo_id and pin.commit == revision)
-            found = next(pinned, None)
+            pins = list(self.pins.items())
+            found = next((pin for (repo, _), pin in pins if repo == repo_id and pin.commit == revision), None)
         return found
+
+    def as_asked(self, repo_id: str, revision: str) -> str:
+        """The revision that stands behind a commit: transformers 5 resolves a name once, and then asks for the commit."""
+        pins = list(self.pins.items())
+        named = (name for (repo, name), pin in pins if repo == repo_id and pin.commit == revision)
+        return next(named, revision)
 
     def choice(self, repo_id: str, revision: str) -> Choice:
         """The cached commit that can stand in for a revision; found once in a load. Costs about a millisecond."""
@@ -79,6 +86,10 @@ class Load:
         if key not in self._choices:
             self._choices[key] = self._choose(repo_id, revision)
         return self._choices[key]
+
+    def concerns(self, repo_id: str) -> bool:
+        """Whether the load reads this repository."""
+        return repo_id == self.repo_id or any(repo == repo_id for repo, _ in list(self.pins))
 
     def forget_choices(self) -> None:
         """Look at the cache anew: files came, or a commit was barred."""
@@ -88,13 +99,16 @@ class Load:
         """Let the cache answer for a repository, where it has a whole copy."""
         choice = self.choice(repo_id, revision)
         if choice.snapshot is None:
-            self.missing.setdefault((repo_id, revision), (fault, choice))
             return None
         commit = choice.snapshot.commit
         pin = Pin(commit, choice.snapshot, fault, None if newer == commit else newer, choice.passed_over)
         self.pins[repo_id, revision] = pin
         served[repo_id] = commit
         return pin
+
+    def miss(self, repo_id: str, revision: str, fault: Fault | None) -> None:
+        """Note that neither the hub nor the cache has an answer for a repository."""
+        self.missing.setdefault((repo_id, revision), (fault, self.choice(repo_id, revision)))
 
     def is_whole(self, repo_id: str, commit: str) -> bool:
         """Whether the cache has all of a commit that this load reads."""
@@ -125,8 +139,7 @@ verified: Final[dict[tuple[str, str, str], str]] = {}
 """Hub, repository and revision: the commit that the hub itself named in this process."""
 
 _current: ContextVar[Load | None] = ContextVar("safetransformers_hub_load", default=None)
-_under_way: list[Load] = []
-_lock = threading.Lock()
+_under_way: Final[list[Load]] = []
 
 
 def current() -> Load | None:
@@ -134,17 +147,16 @@ def current() -> Load | None:
     return _current.get()
 
 
-def of_any_thread(repo_id: str | None) -> Load | None:
+def of_any_thread(repo_id: str | None, url: str) -> Load | None:
     """The load that a request belongs to: that of its thread, or of the thread that its thread works for.
 
     huggingface_hub fetches several files in threads of a pool, which do not inherit the context.
     """
     if (load := _current.get()) is not None:
         return load
-    with _lock:
-        for load in reversed(_under_way):
-            if repo_id is not None and (repo_id == load.repo_id or any(repo == repo_id for repo, _ in load.pins)):
-                return load
+    for load in reversed(list(_under_way)):
+        if url in load.places or (repo_id is not None and load.concerns(repo_id)):
+            return load
     return None
 
 
@@ -154,18 +166,16 @@ def on_its_own() -> Load | None:
 
     if not is_on_everywhere() or (mode := policies.resolve("offline")) == "off":
         return None
-    return Load(mode, cache_dir=compat.hub_cache(), is_alone=True)
+    return Load(mode, cache_dir=compat.hub_cache(), is_alone=True, has_failed=True)
 
 
 @contextmanager
 def entered(load: Load) -> Iterator[None]:
     """Requests inside the block belong to ``load``."""
     token = _current.set(load)
-    with _lock:
-        _under_way.append(load)
+    _under_way.append(load)
     try:
         yield
     finally:
-        with _lock:
-            _under_way.remove(load)
+        _under_way.remove(load)
         _current.reset(token)

@@ -98,19 +98,14 @@ class Snapshot:
         found: dict[str, Path] = {}
         times_s: list[float] = []
         problem = ""
-        seen: set[tuple[int, int]] = set()
         todo = [(self.folder, "")]
         while todo:
             folder, prefix = todo.pop()
             try:
-                facts = os.stat(folder)
-                if (facts.st_dev, facts.st_ino) in seen:  # a link that leads back up
-                    continue
-                seen.add((facts.st_dev, facts.st_ino))
                 with os.scandir(folder) as entries:
                     for entry in entries:
                         name = prefix + entry.name
-                        if _is_folder(entry):
+                        if entry.is_dir(follow_symlinks=False):  # a link could lead anywhere, and round in circles
                             todo.append((folder / entry.name, name + "/"))
                         else:
                             found[name] = folder / entry.name
@@ -237,23 +232,23 @@ def _candidates(folder: Path, repo: Sequence[Snapshot], revision: str, prefer_co
     commit = ref(folder, revision)
     found = [] if commit is None else [of(commit)]
     if revision == "main":
-        claimed = _claimed(folder) | {snapshot.commit for snapshot in found}
-        found += [snapshot for snapshot in repo if snapshot.commit not in claimed]
+        named = _named(folder)
+        found += [snapshot for snapshot in repo if snapshot.commit not in named]
     elif not found and re.fullmatch(r"[0-9a-fA-F]{7,39}", revision):
         matches = [snapshot for snapshot in repo if snapshot.commit.startswith(revision.lower())]
         found = matches if len(matches) == 1 else []
     return sorted(found, key=lambda snapshot: snapshot.commit != prefer_commit)  # stable: the others keep their order
 
 
-def _claimed(folder: Path) -> set[str]:
-    """Commits that a ref other than the default branch's names."""
+def _named(folder: Path) -> set[str]:
+    """Commits that a ref names."""
     refs, names = folder / "refs", []
     try:
         for where, _, files in os.walk(refs):
             names += [os.path.relpath(os.path.join(where, file), refs).replace(os.sep, "/") for file in files]
     except (OSError, ValueError):
         pass
-    return {commit for name in names if name != "main" and (commit := ref(folder, name)) is not None}
+    return {commit for name in names if (commit := ref(folder, name)) is not None}
 
 
 def _size(path: Path) -> int:

@@ -45,7 +45,9 @@ def tell(load: Load) -> None:
             if pin.fault and not pin.fault.is_of_the_repo
             else f"once the hub answers again: safetransformers prefetch {repo_id}{_at(revision)}"
         )
-        text = message(code, what, why, do, 'warnings.simplefilter("ignore", safetransformers.errors.CachedCopyWarning)')
+        text = message(
+            code, what, why, do, 'warnings.simplefilter("ignore", safetransformers.errors.CachedCopyWarning)'
+        )
         warn_once(CachedCopyWarning, f"{repo_id}@{revision} {pin.fault.kind if pin.fault else ''}", text)
 
 
@@ -97,7 +99,9 @@ def not_cached(load: Load) -> NotCachedError:
         tried,
         f"missing: {listed(load.lost)}" if load.lost else "",
         f"the cache lacks {listed(map(describe, lacking))}" if lacking else "",
-        f"cached commits: {listed(commit[:_HASH_SHOWN] for commit in cached)}" if cached else "it was never cached here",
+        f"cached commits: {listed(commit[:_HASH_SHOWN] for commit in cached)}"
+        if cached
+        else "it was never cached here",
         f"cached repositories with a like name: {listed(like)}" if like else "",
     ]
     at = _at(revision)

@@ -1,4 +1,4 @@
-"""What a request to the hub asks for, read from its URL; the wire protocol is older than every client that we support."""
+"""What a request to the hub asks for, read from its URL: the protocol is older than every client that we support."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 DEFAULT_REVISION: Final = "main"
 
@@ -83,3 +84,10 @@ def host(url: str) -> str:
     """Host and port of a URL, without user names and passwords: the only part of one that a message may show."""
     parts = urlsplit(url)
     return f"{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}"
+
+
+def is_by_proxy(url: str) -> bool:
+    """Whether the environment sends requests for a URL through a proxy."""
+    parts = urlsplit(url)
+    proxies = getproxies()
+    return bool(proxies.get(parts.scheme) or proxies.get("all")) and not proxy_bypass(parts.hostname or "")

@@ -26,6 +26,7 @@ _VARIANT = re.compile(
     r"(?:model\.safetensors\.index|pytorch_model\.bin\.index|model|pytorch_model)\.(?P<variant>[\w-]+)\.(?:json|safetensors|bin)"
 )
 _MAX_TOLD = 16
+_MAX_INDEX_BYTES = 256 * 1024 * 1024
 
 
 def with_variant(name: str, variant: str | None) -> str:
@@ -97,7 +98,7 @@ def _names(
     if adapter:
         yield from _ADAPTER[:1] if safetensors_only else _ADAPTER
         return
-    named = _small_json(files.get(prefix + "config.json"), "transformers_weights")
+    named = _value(files.get(prefix + "config.json"), "transformers_weights")
     if isinstance(named, str) and inside(named):
         yield named
     for name in _SAFE if safetensors_only else (*_SAFE, *_PICKLED):
@@ -107,7 +108,7 @@ def _names(
 
 
 def _sharded(files: Mapping[str, Path], prefix: str, index: str) -> tuple[list[str], list[Damage]]:
-    weight_map = _small_json(files[prefix + index], "weight_map")
+    weight_map = _value(files[prefix + index], "weight_map")
     shards = list(weight_map.values()) if isinstance(weight_map, dict) else []
     if not shards or not all(isinstance(shard, str) for shard in shards):
         return [prefix + index], [Damage(prefix + index, "not its format", "a weight_map that names the shards")]
@@ -144,9 +145,11 @@ def _present(files: Mapping[str, Path], wanted: Iterator[str], why: str) -> tupl
     return names, damages
 
 
-def _small_json(path: Path | None, key: str) -> Any:
+def _value(path: Path | None, key: str) -> Any:
     """A value of a JSON file of the commit; ``None`` where it cannot be had."""
     try:
-        return None if path is None else json.loads(path.read_bytes())[key]
+        if path is None or path.stat().st_size > _MAX_INDEX_BYTES:
+            return None
+        return json.loads(path.read_bytes())[key]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

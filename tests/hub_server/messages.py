@@ -10,8 +10,13 @@ from typing import Any, Literal, TypeAlias
 
 from .store import Blob
 
-Kind: TypeAlias = Literal["api", "resolve", "cdn", "proxy", "other"]
-"""Which service a request is for: the hub's API, its file addresses, the file store behind them, or the proxy."""
+Kind: TypeAlias = Literal["api", "resolve", "cdn", "proxy", "portal", "other"]
+"""Which service a request is for: the API, a file's address, the store of LFS files, the proxy, a portal's page."""
+
+PORTAL_PAGE = (
+    "<!doctype html><html><head><title>Sign in to the network</title></head>"
+    "<body><form>Guest Wi-Fi: accept the terms of use to continue.</form></body></html>"
+)
 
 
 @dataclass(frozen=True)

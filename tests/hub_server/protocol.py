@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
-from .messages import Kind, Reply, Request, error_reply, json_reply, ranged
+from .messages import PORTAL_PAGE, Kind, Reply, Request, error_reply, html_reply, json_reply, ranged
 from .store import Blob, Repo, Store
 
 _DATE = "2024-01-01T00:00:00.000Z"
@@ -46,7 +46,9 @@ class Protocol:
             if parts[1] == "models" and len(parts) > 2:
                 return self._model(parts[2:], query, request, base_url)
             return _service(parts[1:], request)
-        return Reply(200, {"Content-Type": "text/html; charset=utf-8"}, b"<!doctype html><title>Test hub</title>")
+        if request.kind == "proxy":
+            return Reply(502, {"Connection": "close"})  # it forwards nothing: every fault of a proxy comes before that
+        return html_reply(PORTAL_PAGE if request.kind == "portal" else "<!doctype html><title>Test hub</title>")
 
     def _stored_file(self, parts: list[str], request: Request) -> Reply:
         blob = self.store.find_blob(parts[-1])
@@ -78,7 +80,9 @@ class Protocol:
             return ranged(Reply(200, headers, blob), request.headers.get("range"))
         location = f"{self.cdn_url}/repos/{blob.sha256[:2]}/{blob.sha256}?{urlencode({'filename': file_name})}"
         linked = {"X-Linked-Etag": f'"{blob.sha256}"', "X-Linked-Size": str(blob.size), "Location": location}
-        return Reply(302, {**marks, **linked, "Content-Type": "text/plain"}, f"Found. Redirecting to {location}".encode())
+        return Reply(
+            302, {**marks, **linked, "Content-Type": "text/plain"}, f"Found. Redirecting to {location}".encode()
+        )
 
     def _model(self, parts: list[str], query: dict[str, list[str]], request: Request, base_url: str) -> Reply:
         at = next((index for index, part in enumerate(parts) if index and part in _REPO_SUBPATHS), len(parts))

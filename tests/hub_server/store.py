@@ -120,7 +120,9 @@ class Store:
     def find_blob(self, etag: str) -> Blob | None:
         """The LFS file of any repository with this SHA-256."""
         with self._lock:
-            blobs = (blob for repo in self._repos.values() for files in repo.commits.values() for blob in files.values())
+            blobs = (
+                blob for repo in self._repos.values() for files in repo.commits.values() for blob in files.values()
+            )
             return next((blob for blob in blobs if blob.sha256 == etag), None)
 
 
