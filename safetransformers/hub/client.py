@@ -196,6 +196,10 @@ class _Exchange:
         if is_commit_hash(commit) and self._load.pin(asked.repo_id, asked.revision) is None:
             self._load.pins[asked.repo_id, asked.revision] = Pin(str(commit))
             verified[asked.endpoint, asked.repo_id, asked.revision] = str(commit)
+        if "x-xet-hash" in headers:
+            self._load.is_offered_xet = True
+            if self._load.is_without_xet:
+                del answer.headers["x-xet-hash"]  # without it huggingface_hub downloads over plain HTTP
         if "location" in headers:
             self._load.places[urljoin(self._url, headers["location"])] = asked
         return self._watched(answer, asked)

@@ -117,6 +117,9 @@ def _another_way(load: Load, failure: Exception | None, kwargs: dict[str, Any]) 
         return kwargs if _retreat(load, pin, revision) else None
     if failure is None:
         return None
+    if load.is_offered_xet and not load.is_without_xet and not load.missing:
+        load.is_without_xet = True
+        return kwargs
     if pin is not None and pin.copy is not None and _cannot_write(failure) and kwargs.get("revision") != pin.commit:
         return {**kwargs, "revision": pin.commit}
     if pin is None and load.is_offline and isinstance(failure, OSError):

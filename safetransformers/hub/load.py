@@ -54,6 +54,8 @@ class Load:
     is_alone: bool = False  # one request of a library that calls huggingface_hub itself
     has_failed: bool = False  # the hub was asked, and did not answer
     is_given_up: bool = False  # a download stalls, and a whole older commit is there
+    is_offered_xet: bool = False  # the hub named a second store for a file, which hf_xet reads in its own way
+    is_without_xet: bool = False  # that store failed: the next attempt goes without it
     interruptions: int = 0  # of downloads, since one made progress
     pins: dict[tuple[str, str], Pin] = field(default_factory=dict)
     barred: set[tuple[str, str]] = field(default_factory=set)
