@@ -206,7 +206,7 @@ def test_weights_in_shards_come_whole_and_only_in_one_format(cache: Path, tmp_pa
     files = read(tmp_path / "shards") | {"pytorch_model.bin.index.json": b"{}", "pytorch_model-00001-of-00001.bin": b"x"}
     ready = fetched(files, cache)
     shards = {name for name in files if name.endswith(".safetensors")}
-    assert len(shards) > 2 and names(ready) == {*shards, "config.json", "model.safetensors.index.json"}
+    assert len(shards) >= 2 and names(ready) == {*shards, "config.json", "model.safetensors.index.json"}
     assert same(offline(AutoModel, ID, cache), model.state_dict())
 
 

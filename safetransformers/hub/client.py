@@ -74,8 +74,6 @@ class _Exchange:
         load = self._load
         load.repo_id = load.repo_id or asked.repo_id  # of a pipeline with a default model
         asked = self._of_the_loads_revision(asked)
-        if asked.kind == "file":
-            load.asked.add((asked.repo_id, asked.path))
         pin = load.pin(asked.repo_id, asked.revision) or self._without_contact(asked)
         if pin is not None and pin.copy is not None:
             return reply(self._request, self._method, asked, pin)

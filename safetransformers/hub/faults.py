@@ -59,7 +59,8 @@ class Fault:
     retry_after_s: float | None = None
 
     def __str__(self) -> str:
-        return WORDS[self.kind].format(host=self.host, status=self.status)
+        wait = "" if self.retry_after_s is None else f", and asks to wait {self.retry_after_s:.0f} s"
+        return WORDS[self.kind].format(host=self.host, status=self.status) + wait
 
     @property
     def is_of_the_repo(self) -> bool:

@@ -88,10 +88,12 @@ def _run(load: Load, wrapped: Wrapped, args: tuple[Any, ...], kwargs: dict[str, 
             del failure  # its traceback holds this frame
     if (damage := damage_of(load)) is not None:
         raise damage
+    if load.missing and load.mode == "raise":
+        raise texts.not_cached(load)
     if load.repo_id is not None and not any(pin.copy for pin in load.pins.values()):
         breakers.close(repo_key(compat.hub_endpoint(), load.repo_id))
     texts.tell(load)
-    texts.tell_lost(load)
+    texts.tell_unknown(load)
     if load.mode == "prefer":
         check_later(load)
     return result
@@ -191,9 +193,15 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _named(wrapped: Wrapped, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of a call by name, those that go to ``**kwargs`` among them."""
+    """The arguments of a call by name, those that go to ``**kwargs`` among them.
+
+    The Auto classes of models declare ``(*model_args, **kwargs)``: the first of these is what they load.
+    """
+    signature = inspect.signature(wrapped)
     try:
-        bound = inspect.signature(wrapped).bind_partial(*args, **kwargs).arguments
+        bound = signature.bind_partial(*args, **kwargs).arguments
     except TypeError:
         return dict(kwargs)  # a wrong call, which the function itself complains about
-    return {**bound, **kwargs}
+    several = next((name for name, each in signature.parameters.items() if each.kind is each.VAR_POSITIONAL), "")
+    first = {_SOURCES[0]: bound[several][0]} if bound.get(several) and len(bound) == 1 else {}
+    return {**first, **bound, **kwargs}

@@ -14,6 +14,7 @@ from .. import compat, policies
 from ..errors import SafeTransformersError
 from ..loading.rules import is_commit_hash
 from .faults import Fault
+from .integrity import Damage
 from .snapshots import Choice, Need, Snapshot, choose, commits, lacks, repo_folder
 from .urls import Asked
 
@@ -36,7 +37,7 @@ class Pin:
     copy: Snapshot | None = None
     fault: Fault | None = None
     newer: str | None = None
-    passed_over: tuple[tuple[str, tuple[Any, ...]], ...] = ()
+    passed_over: tuple[tuple[str, tuple[Damage, ...]], ...] = ()
 
 
 @dataclass(eq=False)
@@ -63,7 +64,6 @@ class Load:
     cut: dict[str, Fault] = field(default_factory=dict)  # downloads that broke off, whether or not they were resumed
     missing: dict[tuple[str, str], tuple[Fault | None, Choice]] = field(default_factory=dict)
     error: SafeTransformersError | None = None
-    asked: set[tuple[str, str]] = field(default_factory=set)  # repository and file that the hub was asked for
     places: dict[str, Asked] = field(default_factory=dict)  # where the hub keeps a file, by URL
     redirects: Counter[str] = field(default_factory=Counter)
     _choices: dict[tuple[str, str], Choice] = field(default_factory=dict)
@@ -107,6 +107,13 @@ class Load:
         self.pins[repo_id, revision] = pin
         served[repo_id] = commit
         return pin
+
+    def known_damage(self, repo_id: str, commit: str) -> tuple[Damage, ...]:
+        """What was found wrong with a commit when a copy was looked for."""
+        choices = [choice for (repo, _), choice in self._choices.items() if repo == repo_id]
+        return tuple(
+            damage for choice in choices for one, found in choice.passed_over if one == commit for damage in found
+        )
 
     def miss(self, repo_id: str, revision: str, fault: Fault | None) -> None:
         """Note that neither the hub nor the cache has an answer for a repository."""

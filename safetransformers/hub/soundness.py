@@ -27,6 +27,7 @@ def damage_of(load: Load) -> CorruptCacheError | None:
             return texts.corrupt(repo_id, snapshot.commit, fresh, removed=True)
         need = load.need if repo_id == load.repo_id else Need()
         found = lacks(snapshot, need, [snapshot], verify=policies.resolve("verify"))
+        found += load.known_damage(repo_id, snapshot.commit)
         if wrong := [damage for damage in found if not texts.is_missing(damage)]:
             return texts.corrupt(repo_id, snapshot.commit, wrong)
     return None

@@ -51,20 +51,25 @@ def tell(load: Load) -> None:
         warn_once(CachedCopyWarning, f"{repo_id}@{revision} {pin.fault.kind if pin.fault else ''}", text)
 
 
-def tell_lost(load: Load) -> None:
-    """Warn that files which a model may have besides could not be looked up."""
-    if not load.lost:
+def tell_unknown(load: Load) -> None:
+    """Warn of a load that succeeded though the hub did not answer and the cache has no whole commit."""
+    if load.lost:
+        fault: Fault | None = next(iter(load.lost.values()))
+        what = f"it is not known whether it has these files too: {listed(load.lost)}"
+    elif load.missing:
+        fault, choice = next(iter(load.missing.values()))
+        what = f"the cached commit is not whole: {_passed_over(choice.passed_over) or 'no commit is cached as this revision'}"
+    else:
         return
-    count("hub.lost")
-    fault = next(iter(load.lost.values()))
+    count("hub.incomplete")
     text = message(
         "ST-HUB-003",
-        f"{load.repo_id} was loaded, but it is not known whether it has these files too: {listed(load.lost)}",
-        why=str(fault),
+        f"{load.repo_id} was loaded, but {what}",
+        why=str(fault or "no request is allowed here"),
         do=f"once the hub answers again: safetransformers prefetch {load.repo_id}{_at(load.revision)}",
         off='warnings.simplefilter("ignore", safetransformers.errors.IncompleteFetchWarning)',
     )
-    warn_once(IncompleteFetchWarning, f"{load.repo_id} {sorted(load.lost)}", text)
+    warn_once(IncompleteFetchWarning, f"{load.repo_id} {what}", text)
 
 
 def stale(repo_id: str, revision: str, fault: Fault | None, choice: Choice) -> StaleCacheError:
@@ -98,7 +103,7 @@ def not_cached(load: Load) -> NotCachedError:
     facts = [
         tried,
         f"missing: {listed(load.lost)}" if load.lost else "",
-        f"the cache lacks {listed(map(describe, lacking))}" if lacking else "",
+        f"the cache lacks {listed(map(str, lacking))}" if lacking else "",
         f"cached commits: {listed(commit[:_HASH_SHOWN] for commit in cached)}"
         if cached
         else "it was never cached here",
@@ -128,7 +133,7 @@ def corrupt(repo_id: str, commit: str, found: Iterable[Damage], *, removed: bool
     cure = f"hf download {repo_id} {names} --revision {commit} --force-download"
     return CorruptCacheError(
         "ST-HUB-006",
-        f"{repo_id}: {listed(map(describe, damages))}",
+        f"{repo_id}: {listed(map(str, damages))}",
         why=f"commit {commit}" + ("; the files had just been downloaded and were removed again" if removed else ""),
         do="load again" if removed else cure,
         off=OFF,
@@ -151,14 +156,6 @@ def no_vocabulary(tokenizer: str, source: str, names: Iterable[str]) -> Vocabula
     )
 
 
-def describe(damage: Damage) -> str:
-    """One damaged or missing file, in words."""
-    if damage.problem in _MISSING:
-        return f"{damage.file} ({damage.problem})"
-    sizes = f": expected {damage.expected}, found {damage.found}" if damage.expected or damage.found else ""
-    return f"{damage.file} ({damage.problem}{sizes})"
-
-
 def source_name(source: object) -> str:
     """A repository by its id, a folder by its last part."""
     return relative(str(source)) if os.path.exists(str(source)) else str(source)
@@ -176,7 +173,7 @@ def age(snapshot: Snapshot) -> str:
     hours = max(0.0, time.time() - snapshot.modified_s) / 3600
     if hours < 1:
         return "within the last hour"
-    return f"{hours:.0f} hours ago" if hours < 48 else f"{hours / 24:.0f} days ago"  # noqa: PLR2004
+    return f"{hours:.0f} hours ago" if hours < 48 else f"{hours / 24:.0f} days ago"
 
 
 def is_missing(damage: Damage) -> bool:
@@ -191,7 +188,7 @@ def _newer(pin: Pin) -> str:
 
 
 def _passed_over(passed_over: tuple[tuple[str, tuple[Damage, ...]], ...]) -> str:
-    parts = (f"commit {commit[:_HASH_SHOWN]} lacks {listed(map(describe, found))}" for commit, found in passed_over)
+    parts = (f"commit {commit[:_HASH_SHOWN]} lacks {listed(map(str, found))}" for commit, found in passed_over)
     return "passed over: " + "; ".join(parts) if passed_over else ""
 
 
@@ -202,3 +199,8 @@ def _lost_of(load: Load) -> tuple[tuple[str, str], tuple[Fault | None, Choice]]:
 
 def _at(revision: str | None) -> str:
     return "" if revision in (None, "main") else f" --revision {revision}"
+
+
+def describe(damage: Damage) -> str:
+    """One damaged or missing file, in words."""
+    return str(damage)

@@ -14,7 +14,17 @@ _REPO: Final = r"(?P<repo>[^/]+(?:/[^/]+)?)"
 _FILE: Final = re.compile(rf"/(?!api/|datasets/|spaces/){_REPO}/resolve/(?P<revision>[^/]+)/(?P<path>.+)")
 _TREE: Final = re.compile(rf"/api/models/{_REPO}/tree/(?P<revision>[^/]+)(?:/(?P<path>.*))?")
 _INFO: Final = re.compile(rf"/api/models/{_REPO}(?:/revision/(?P<revision>[^/]+))?")
-_OTHER: Final = ("commits", "refs", "discussions", "paths-info", "revision", "tree", "resolve", "xet-read-token")
+_OTHER: Final = (
+    "auth-check",
+    "commits",
+    "refs",
+    "discussions",
+    "paths-info",
+    "revision",
+    "tree",
+    "resolve",
+    "xet-read-token",
+)
 _KINDS: Final = (("file", _FILE), ("tree", _TREE), ("info", _INFO))
 
 
@@ -74,7 +84,7 @@ def at_commit(url: str, asked: Asked, commit: str) -> str:
         head, _, query = url.partition("?")
         head = head.removesuffix(f"/revision/{quote(asked.revision, safe='')}")
         return f"{head}/revision/{commit}" + (f"?{query}" if query else "")
-    marker = "/resolve/" if asked.kind == "file" else "/tree/"
+    marker = f"/{asked.repo_id}/{'resolve' if asked.kind == 'file' else 'tree'}/"
     head, _, rest = url[len(asked.endpoint) :].partition(marker)
     revision = re.match(r"[^/?]+", rest)
     return asked.endpoint + head + marker + commit + (rest[revision.end() :] if revision else rest)
