@@ -102,6 +102,9 @@ class Wire(Protocol):
     client: type
     """The class whose ``send`` every request goes through, also of a client that a user's own factory made."""
 
+    errors: tuple[type[Exception], ...]
+    """What ``send`` raises where a request fails on the way."""
+
     def url(self, request: Any) -> str:
         """Where a request goes."""
 
@@ -115,7 +118,7 @@ class Wire(Protocol):
         """An answer that did not come from the network."""
 
     def watch(self, response: Any, arrived: Callable[[int], None], failed: Callable[[Exception], Exception]) -> None:
-        """Call ``arrived`` with the size of each piece of a body that is read later, and raise what ``failed`` makes."""
+        """Call ``arrived`` with the size of each piece of a body that is read later; raise what ``failed`` makes."""
 
     def interrupted(self, text: str) -> Exception:
         """The exception after which huggingface_hub resumes a download."""
@@ -125,6 +128,7 @@ class _Httpx:
     def __init__(self, library: Any) -> None:
         self._library = library
         self.client: type = library.Client
+        self.errors: tuple[type[Exception], ...] = (library.HTTPError, library.InvalidURL, OSError)
 
     def url(self, request: Any) -> str:
         return str(request.url)
@@ -163,6 +167,7 @@ class _Requests:
     def __init__(self, library: Any) -> None:
         self._library = library
         self.client: type = library.Session
+        self.errors: tuple[type[Exception], ...] = (library.RequestException, OSError)
 
     def url(self, request: Any) -> str:
         return str(request.url)
@@ -243,6 +248,13 @@ def blocked(text: str) -> Exception:
     from huggingface_hub.errors import OfflineModeIsEnabled
 
     return OfflineModeIsEnabled(text)
+
+
+def is_blocked(error: BaseException) -> bool:
+    """Whether huggingface_hub, or ``blocked``, did not let a request go."""
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    return isinstance(error, OfflineModeIsEnabled)
 
 
 def offline_switches() -> list[tuple[Any, str]]:

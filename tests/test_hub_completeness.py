@@ -30,7 +30,6 @@ from safetransformers.hub.snapshots import (
     Need,
     choose,
     commits,
-    is_known_absent,
 )
 
 MODEL = Need(config=True, weights=True, generation=True)
@@ -308,7 +307,7 @@ def test_the_listing_of_huggingface_hub_2_tells_sizes_hashes_and_absence(tmp_pat
     new = repo.commit("new", files, ref="main", listed=files)
     snapshot = commits(repo.folder)[0]
     assert served(repo, BOTH, verify="hash") == new and snapshot.blob_of("config.json") is None
-    assert is_known_absent(snapshot, "merges.txt") and not is_known_absent(snapshot, "vocab.txt")
+    assert snapshot.known_absent("merges.txt") and not snapshot.known_absent("vocab.txt")
     repo.replace(new, "vocab.txt", files["vocab.txt"][:-4])
     assert served(repo, BOTH) == old
     repo.replace(new, "vocab.txt", files["vocab.txt"])

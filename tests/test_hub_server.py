@@ -207,6 +207,24 @@ class TestHealthyHub:
         assert siblings["weights.bin"].lfs == weights.lfs
         assert siblings["config.json"].size == len(SMALL["config.json"])
 
+    def test_the_cache_names_a_small_file_by_its_git_hash_and_a_large_one_by_its_sha256(self, hub: Hub) -> None:
+        commit = hub.add(REPO, SMALL)
+        small = ask(hub.access, method="HEAD").headers
+        large = ask(hub.access, f"/{REPO}/resolve/main/weights.bin", method="HEAD").headers
+        stored = ask(Access(hub.cdn_url, {}), weights_address(hub), method="HEAD").headers
+        sha = hashlib.sha256(SMALL["weights.bin"]).hexdigest()
+        assert small["etag"] == f'"{hashlib.sha1(b"blob 8" + bytes(1) + SMALL["config.json"]).hexdigest()}"'
+        assert small["content-length"] == "8"
+        assert large["etag"] == large["x-linked-etag"] == stored["etag"] == f'"{sha}"'
+        assert large["x-linked-size"] == stored["content-length"] == str(len(SMALL["weights.bin"]))
+        assert small["x-repo-commit"] == large["x-repo-commit"] == commit
+
+    def test_xet_is_never_offered(self, hub: Hub) -> None:
+        hub.add(REPO, SMALL)
+        answers = [ask(hub.access, f"/{REPO}/resolve/main/weights.bin", method="HEAD")]
+        answers.append(ask(hub.access, f"/api/models/{REPO}/tree/main?recursive=true"))
+        assert not any("xet" in f"{answer.headers}{answer.body!r}".lower() for answer in answers)
+
     def test_a_token_never_reaches_the_file_store(self, hub: Hub, cache: Path) -> None:
         hub.add(REPO, SMALL)
         with hub.applied(cache, token="hf_test"):
@@ -276,6 +294,21 @@ class TestApplied:
         assert time.monotonic() - started < 2
         client.close()
         assert not [thread for thread in threading.enumerate() if thread.name.startswith("test-hub")]
+
+
+class TestFaultsEnd:
+    @pytest.mark.parametrize("name", ["hang", "stall", "drip_headers"])
+    def test_a_client_that_waits_is_let_go_when_the_fault_ends(self, hub: Hub, name: str) -> None:
+        hub.add(REPO, SMALL)
+        with socket.create_connection(("127.0.0.1", urlsplit(hub.url).port or 0), 3) as client:
+            with hub.faulty(name):
+                client.sendall(f"GET /{REPO}/resolve/main/config.json HTTP/1.1\r\n\r\n".encode())
+                while not hub.requests:
+                    time.sleep(0.01)
+                time.sleep(0.1)
+            while client.recv(1 << 16):
+                pass
+        assert ask(hub.access).status == 200
 
 
 RAISES: dict[str, tuple[type[BaseException], ...]] = {

@@ -28,7 +28,6 @@ from safetransformers.hub.snapshots import (
     Need,
     choose,
     commits,
-    is_known_absent,
     lacks,
     ref,
     repo_folder,
@@ -67,7 +66,7 @@ def test_the_caches_of_these_tests_are_caches_to_huggingface_hub(repo: Repo) -> 
     for name in (*text_model(), "onnx/model.onnx", "added_tokens.json", "merges.txt"):
         cached = try_to_load_from_cache("org/model", name, repo.cache, "main")
         path = newest.files().get(name)
-        assert cached == (_CACHED_NO_EXIST if is_known_absent(newest, name) else path and str(path)), name
+        assert cached == (_CACHED_NO_EXIST if newest.known_absent(name) else path and str(path)), name
 
 
 @pytest.mark.parametrize("links", [True, False])

@@ -10,8 +10,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -19,8 +21,8 @@ import typer
 from checkpoints import REMOTE_CODE, save, save_pickle
 from checkpoints import tokenizer as a_tokenizer
 from hub_caches import Repo, blob_name, safetensors, text_model
-from hub_server import FAULTS, Hub
-from huggingface_hub import scan_cache_dir
+from hub_server import FAULTS, Access, Hub
+from huggingface_hub import constants, scan_cache_dir
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
 from typer.testing import CliRunner
 
@@ -71,6 +73,12 @@ def read(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """huggingface_hub waits up to 23 seconds before it gives up; how often it asks stays the same."""
+    monkeypatch.setattr("time.sleep", lambda _: None)
+
+
 def names(ready: Ready) -> set[str]:
     return {file.name for file in ready.files}
 
@@ -85,7 +93,15 @@ def state(folder: Path) -> dict[str, str | bytes]:
 
 
 def offline(kind: Any, repo_id: str, cache: Path, **kwargs: Any) -> Any:
-    return kind.from_pretrained(repo_id, cache_dir=cache, local_files_only=True, **kwargs)
+    """Plain transformers, as if this process had been started with HF_HUB_OFFLINE and this cache."""
+    import transformers.utils.hub as of_transformers
+
+    nobody = Access("http://127.0.0.1:9", {})
+    switches = [(constants, "HF_HUB_OFFLINE"), (of_transformers, "_is_offline_mode")]  # the second on 4.57 only
+    with nobody.apply(cache=cache), ExitStack() as stack:
+        for module, name in switches:
+            stack.enter_context(mock.patch.object(module, name, True, create=True))
+        return kind.from_pretrained(repo_id, **kwargs)
 
 
 def offline_process(code: str, cache: Path) -> str:
@@ -103,10 +119,10 @@ def same(model: Any, weights: Mapping[str, torch.Tensor]) -> bool:
     return mine.keys() == weights.keys() and all(torch.equal(mine[name], weights[name]) for name in weights)
 
 
-def fetched(files: Mapping[str, bytes], cache: Path, **kwargs: Any) -> Ready:
+def fetched(content: Mapping[str, bytes], cache: Path, **kwargs: Any) -> Ready:
     """A repository with these files, prefetched from a hub that is gone afterwards."""
     with Hub() as hub:
-        hub.add(ID, files)
+        hub.add(ID, content)
         with hub.applied(cache=cache):
             (ready,) = prefetch([ID], **kwargs)
     return ready
@@ -166,7 +182,9 @@ def test_a_file_known_to_be_absent_is_marked_so_and_the_others_are_not(bert: dic
     ready = fetched(bert, cache)
     markers = read(cache / "models--acme--minilm" / ".no_exist" / ready.commit)
     assert set(markers) == set(ready.absent) and not set(markers).intersection(bert)
-    assert {"adapter_config.json", "generation_config.json", "model.safetensors.index.json", "merges.txt"} <= set(markers)
+    assert {"adapter_config.json", "generation_config.json", "model.safetensors.index.json", "merges.txt"} <= set(
+        markers
+    )
     assert set(markers.values()) == {b""}
 
 
@@ -187,7 +205,9 @@ def test_the_revision_that_was_asked_for_works_offline(named: str, bert: dict[st
         offline(AutoModel, ID, cache)
 
 
-def test_a_new_commit_that_cannot_be_fetched_leaves_the_old_one_in_use(bert: dict[str, bytes], cache: Path) -> None:
+def test_a_new_commit_that_cannot_be_fetched_leaves_the_old_one_in_use(
+    impatient: None, bert: dict[str, bytes], cache: Path
+) -> None:
     with Hub() as hub:
         old = hub.add(ID, bert)
         with hub.applied(cache=cache):
@@ -203,7 +223,10 @@ def test_a_new_commit_that_cannot_be_fetched_leaves_the_old_one_in_use(bert: dic
 def test_weights_in_shards_come_whole_and_only_in_one_format(cache: Path, tmp_path: Path) -> None:
     model = BertModel(tiny())
     model.save_pretrained(tmp_path / "shards", max_shard_size="2KB")
-    files = read(tmp_path / "shards") | {"pytorch_model.bin.index.json": b"{}", "pytorch_model-00001-of-00001.bin": b"x"}
+    files = read(tmp_path / "shards") | {
+        "pytorch_model.bin.index.json": b"{}",
+        "pytorch_model-00001-of-00001.bin": b"x",
+    }
     ready = fetched(files, cache)
     shards = {name for name in files if name.endswith(".safetensors")}
     assert len(shards) >= 2 and names(ready) == {*shards, "config.json", "model.safetensors.index.json"}
@@ -275,7 +298,11 @@ def test_a_repository_of_a_tokenizer_alone_is_ready_without_weights(cache: Path,
 
 def test_the_modules_of_a_sentence_transformer_come_with_their_weights(bert: dict[str, bytes], cache: Path) -> None:
     modules = [{"path": ""}, {"path": "2_Dense"}, {"path": "../secret"}]
-    dense = {"2_Dense/config.json": b"{}", "2_Dense/model.safetensors": safetensors(), "2_Dense/pytorch_model.bin": b"x"}
+    dense = {
+        "2_Dense/config.json": b"{}",
+        "2_Dense/model.safetensors": safetensors(),
+        "2_Dense/pytorch_model.bin": b"x",
+    }
     ready = fetched(bert | dense | {"modules.json": json.dumps(modules).encode(), "3/model.safetensors": b"x"}, cache)
     assert "2_Dense/model.safetensors" in names(ready)
     assert not {"2_Dense/pytorch_model.bin", "3/model.safetensors"} & names(ready)
@@ -426,7 +453,7 @@ def test_a_file_that_arrives_damaged_twice_is_an_error_and_the_name_is_not_taken
     ],
 )
 def test_a_hub_that_does_not_give_the_files_is_one_clear_error(
-    fault: str, says: str, bert: dict[str, bytes], cache: Path
+    fault: str, says: str, impatient: None, bert: dict[str, bytes], cache: Path
 ) -> None:
     with Hub() as hub:
         hub.add(ID, bert)
@@ -546,7 +573,9 @@ def test_a_check_finds_what_has_changed_since(
     ((_, found),) = bundle.check(bundle.read_list(tmp_path / "ready.json"), cache)
     assert [(damage.file, damage.problem) for damage in found] == [(file, problem)]
     code, said, told = run(*arguments)
-    assert code == 1 and f"{ID}: {file}: {problem}" in said and f"Do: safetransformers prefetch {ID}" in said and not told
+    assert (
+        code == 1 and f"{ID}: {file}: {problem}" in said and f"Do: safetransformers prefetch {ID}" in said and not told
+    )
     code, said, _ = run(*arguments, "--json")
     shown = json.loads(said)
     assert code == 1 and not shown["ready"] and [one["file"] for one in shown["repos"][0]["problems"]] == [file]
@@ -770,7 +799,21 @@ def refused(stick: Path, there: Path, code: str) -> None:
     assert exit_code == (2 if code == "ST-HUB-103" else 1) and told.startswith(f"[{code}]") and "Traceback" not in told
 
 
-BAD_NAMES = ["../x", "a/../../x", "/etc/passwd", "C:/x", "C:x", "a\\b", "..\\x", "", ".", "a//b", "a\0b", "a\x1b[2Jb", 5]
+BAD_NAMES = [
+    "../x",
+    "a/../../x",
+    "/etc/passwd",
+    "C:/x",
+    "C:x",
+    "a\\b",
+    "..\\x",
+    "",
+    ".",
+    "a//b",
+    "a\0b",
+    "a\x1b[2Jb",
+    5,
+]
 
 
 @pytest.mark.parametrize("name", BAD_NAMES)
@@ -807,7 +850,9 @@ def test_a_bundle_cannot_name_a_file_outside_its_repository(part: str, name: Any
         lambda content: content["repos"][0].update(absent="x"),
         lambda content: content["repos"][0].update(absent=["config.json"]),
         lambda content: content["repos"][0]["files"].append(content["repos"][0]["files"][0]),
-        lambda content: content["repos"][0]["files"].append({**content["repos"][0]["files"][0], "name": "config.json/x"}),
+        lambda content: content["repos"][0]["files"].append(
+            {**content["repos"][0]["files"][0], "name": "config.json/x"}
+        ),
         lambda content: content["repos"][0]["files"][0].update(hash="../" * 13 + "x"),
         lambda content: content["repos"][0]["files"][0].update(hash="A" * 40),
         lambda content: content["repos"][0]["files"][0].update(hash="a" * 39),
@@ -868,7 +913,7 @@ def test_a_bundle_whose_files_are_not_those_of_its_list_changes_nothing(
 ) -> None:
     there = tmp_path / "machine" / "there"
     if into != "an empty cache":
-        Repo(there, ID).commit("older", text_model(3), ref="main")
+        Repo(there, ID).commit("older", text_model(3) | {"vocab.txt": b"[PAD]\n"}, ref="main")
     (ready,) = bundle.read_list(stick / bundle.LIST_NAME)
     harm(stick / "files" / next(file.hash for file in ready.files if file.name == "vocab.txt"))
     ((_, found),) = bundle.check_bundle(stick)

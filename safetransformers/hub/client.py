@@ -264,7 +264,7 @@ class _Exchange:
             total, since, passed_s = total + size, since + size, time.monotonic() - start_s
             if passed_s > _SLOW_WINDOW_S:
                 if since < _SLOW_BYTES_PER_S * passed_s:
-                    raise TooSlow(f"{since} bytes in {passed_s:.0f} s")
+                    raise _TooSlowError(f"{since} bytes in {passed_s:.0f} s")
                 start_s, since = time.monotonic(), 0
 
         def failed(error: Exception) -> Exception:
@@ -275,7 +275,7 @@ class _Exchange:
             load.cut[name] = fault
             load.interruptions = 0 if total > _PROGRESS_BYTES else load.interruptions + 1
             if load.interruptions > _MAX_INTERRUPTIONS or (
-                can_retreat and (load.interruptions > 1 or isinstance(error, TooSlow))
+                can_retreat and (load.interruptions > 1 or isinstance(error, _TooSlowError))
             ):
                 load.lost[name] = fault
                 load.is_given_up = can_retreat
@@ -286,7 +286,7 @@ class _Exchange:
         return arrived, failed
 
 
-class TooSlow(TimeoutError):
+class _TooSlowError(TimeoutError):
     """A body that drips."""
 
 

@@ -7,6 +7,7 @@ left behind when the time is over; its own time-outs end it later.
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 import time
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from contextvars import copy_context
 from typing import Any, Final
 
+from .. import compat
 from .faults import RETRYABLE, Fault, of_exception
 
 WITH_COPY_S: Final = 1.5  # the hub has this long where a whole copy is in the cache
@@ -47,6 +49,7 @@ def contact(
 
     Raises:
         NoContact: where no try brought an answer that counts.
+        huggingface_hub.errors.OfflineModeIsEnabled: where huggingface_hub lets no request go.
     """
     start_s, pause_s = time.monotonic(), _FIRST_PAUSE_S
     fault = Fault("timeout", host)
@@ -55,7 +58,9 @@ def contact(
             answer = _within(request, start_s, limit_s)
         except _Late:
             raise NoContact(of_exception(TimeoutError(), host, by_proxy=by_proxy)) from None
-        except Exception as error:
+        except compat.wire().errors as error:
+            if compat.is_blocked(error):
+                raise
             fault = of_exception(error, host, by_proxy=by_proxy)
         else:
             found = judge(answer)
@@ -63,8 +68,12 @@ def contact(
                 return answer
             answer.close()
             fault = found
-        pause_s = max(pause_s * random.uniform(1.5, 2.5), fault.retry_after_s or 0.0)  # noqa: S311 - jitter
-        if fault.kind not in RETRYABLE or time.monotonic() + pause_s >= start_s + limit_s():
+        pause_s *= random.uniform(1.5, 2.5)  # noqa: S311 - jitter: clients that failed together part
+        if fault.retry_after_s is not None:
+            pause_s = fault.retry_after_s if limit_s() > WITH_COPY_S else math.inf  # nobody sleeps beside a copy
+        elif fault.kind not in RETRYABLE:
+            break
+        if time.monotonic() + pause_s >= start_s + limit_s():
             break
         time.sleep(pause_s)
     raise NoContact(fault)

@@ -1,4 +1,4 @@
-"""``offline="prefer"``: the copy is served at once, and the hub is asked later, in the background, whether it is new."""
+"""``offline="prefer"``: the copy is served at once, and in the background the hub is asked whether it is the newest."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 import time
 from typing import Final
 
-from .. import compat
+from .. import compat, policies
 from ..counts import count
 from .breaker import breakers
 from .contact import WITHOUT_COPY_S
@@ -26,7 +26,7 @@ _asked_s: Final[dict[tuple[str, str], float]] = {}
 
 
 def check_later(load: Load) -> None:
-    """Ask the hub in the background, at most every ten minutes for each repository, what the revisions of a load are."""
+    """Ask the hub in the background what the revisions of a load are, at most every ten minutes for each of them."""
     for (repo_id, revision), pin in list(load.pins.items()):
         key, now = (repo_id, revision), time.monotonic()
         if pin.copy is None or pin.fault is not None or revision == pin.commit:
@@ -50,7 +50,8 @@ def _check(key: tuple[str, str], pin: Pin) -> None:
     if breakers.fault(endpoint) is not None:
         return
     try:
-        commit = HfApi().model_info(key[0], revision=key[1], timeout=WITHOUT_COPY_S).sha
+        with policies.policy(offline="off"):  # the hub's own word, not the cache's
+            commit = HfApi().model_info(key[0], revision=key[1], timeout=WITHOUT_COPY_S).sha
     except Exception as error:  # noqa: BLE001 - nobody waits for the answer; why there is none is kept and counted
         fault = of_exception(error, host(endpoint))
         breakers.open(endpoint, fault)

@@ -77,7 +77,7 @@ class Load:
         return found
 
     def as_asked(self, repo_id: str, revision: str) -> str:
-        """The revision that stands behind a commit: transformers 5 resolves a name once, and then asks for the commit."""
+        """The name behind a commit: transformers 5 resolves a revision once, and from then on asks for the commit."""
         pins = list(self.pins.items())
         named = (name for (repo, name), pin in pins if repo == repo_id and pin.commit == revision)
         return next(named, revision)

@@ -216,11 +216,6 @@ def similar_repos(cache_dir: str | os.PathLike[str], repo_id: str, repo_type: st
     return [lowered[name] for name in dict.fromkeys([*same, *close])][:3]
 
 
-def is_known_absent(snapshot: Snapshot, name: str) -> bool:
-    """As :meth:`Snapshot.known_absent`."""
-    return snapshot.known_absent(name)
-
-
 def _candidates(folder: Path, repo: Sequence[Snapshot], revision: str, prefer_commit: str | None) -> list[Snapshot]:
     known = {snapshot.commit: snapshot for snapshot in repo}
 

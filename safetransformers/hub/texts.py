@@ -19,8 +19,9 @@ from ..errors import (
 )
 from ..notices import relative, warn_once
 from .faults import Fault
+from .freshness import newer as seen_on_hub
 from .integrity import Damage
-from .load import Load, Pin
+from .load import Load
 from .snapshots import Choice, Snapshot, commits, repo_folder, similar_repos
 
 OFF: Final = 'with safetransformers.policy(offline="off"): ...'
@@ -35,11 +36,12 @@ def tell(load: Load) -> None:
         if pin.copy is None:
             continue
         count("hub.served_from_cache")
-        if pin.fault is None and not pin.passed_over:
+        newer = pin.newer or seen_on_hub.get((repo_id, revision))
+        if pin.fault is None and not pin.passed_over and newer is None:
             continue  # the policy, or the user, wants the copy
         code = "ST-HUB-001" if pin.fault else "ST-HUB-002"
         what = f"{repo_id} was loaded from the cache: commit {pin.commit}, cached {age(pin.copy)}"
-        why = "; ".join(part for part in (str(pin.fault or ""), _newer(pin), _passed_over(pin.passed_over)) if part)
+        why = "; ".join(part for part in (str(pin.fault or ""), _newer(newer), _passed_over(pin.passed_over)) if part)
         do = (
             f"nothing, if that commit will do: revision={pin.commit!r} asks for it without a warning"
             if pin.fault and not pin.fault.is_of_the_repo
@@ -58,7 +60,8 @@ def tell_unknown(load: Load) -> None:
         what = f"it is not known whether it has these files too: {listed(load.lost)}"
     elif load.missing:
         fault, choice = next(iter(load.missing.values()))
-        what = f"the cached commit is not whole: {_passed_over(choice.passed_over) or 'no commit is cached as this revision'}"
+        found = _passed_over(choice.passed_over) or "no cached commit is known by this revision"
+        what = f"the cached copy is not whole: {found}"
     else:
         return
     count("hub.incomplete")
@@ -181,10 +184,12 @@ def is_missing(damage: Damage) -> bool:
     return damage.problem in _MISSING
 
 
-def _newer(pin: Pin) -> str:
-    if pin.newer is None:
-        return ""
-    return f"the hub has another commit, {pin.newer[:_HASH_SHOWN]}, which could not be fetched"
+def _newer(commit: str | None) -> str:
+    return (
+        ""
+        if commit is None
+        else f"the hub has another commit, {commit[:_HASH_SHOWN]}, which is not in the cache as a whole"
+    )
 
 
 def _passed_over(passed_over: tuple[tuple[str, tuple[Damage, ...]], ...]) -> str:

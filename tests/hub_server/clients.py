@@ -92,18 +92,17 @@ def _constant(name: str, value: Any) -> Iterator[None]:
 @contextmanager
 def _api_objects(endpoint: str) -> Iterator[None]:
     """Point the shared API objects at the endpoint; each froze the one that it was made with."""
-    before = [(api, api.endpoint) for api in _found_api_objects()]
+    default = huggingface_hub.constants.ENDPOINT
     try:
-        for api, _ in before:
-            api.endpoint = endpoint
+        for api in _found_api_objects():
+            if api.endpoint == default:
+                api.endpoint = endpoint
         yield
     finally:
-        for api, old in before:
-            api.endpoint = old
-        # One that was made meanwhile got the test's endpoint from the constants, which are restored by now.
+        # Those that were made meanwhile have the test's endpoint as well.
         for api in _found_api_objects():
             if api.endpoint == endpoint:
-                api.endpoint = huggingface_hub.constants.ENDPOINT
+                api.endpoint = default
 
 
 def _found_api_objects() -> list[HfApi]:
