@@ -276,6 +276,13 @@ def test_generation_settings_are_missed_where_an_older_commit_has_them(repo: Rep
     assert served(repo, MODEL) == new
 
 
+def test_what_only_a_newer_commit_has_is_not_missed_in_an_older_one(repo: Repo) -> None:
+    old = repo.commit("old", text_model(1), age_s=1000)
+    new = repo.commit("new", text_model(2) | {"generation_config.json": b"{}"}, ref="main")
+    repo.truncate(new, "model.safetensors", 20)
+    assert served(repo, MODEL) == old
+
+
 def test_code_of_the_repository_is_needed_where_it_will_run(repo: Repo) -> None:
     auto_map = {
         "AutoConfig": "configuration_x.C",

@@ -20,7 +20,7 @@ import huggingface_hub.utils
 import pytest
 import torch
 from checkpoints import save
-from hub_server import FAULTS, Fault, Hub, Reply
+from hub_server import FAULTS, Fault, Hub
 from hub_server.acts import Act, stall
 from hub_server.exchange import Exchange
 from hub_server.faults import status

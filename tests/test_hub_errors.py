@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shlex
 import subprocess
@@ -141,7 +142,7 @@ def test_a_user_is_told_which_file_is_broken_and_the_command_that_is_given_repai
     assert isinstance(error.__cause__, plain)
     assert error.details["files"] == [name]
     assert error.details["commit"] == snapshot.name
-    assert name in error.what and problem in error.what and "expected ," not in error.what
+    assert name in error.what and problem in error.what and "expected ," not in error.what and "expected )" not in error.what
     if problem == "truncated":
         assert f"expected {len(good)} bytes" in error.what and f"found {len(bad)} bytes" in error.what
     run(error.do, hub, cache)
@@ -156,7 +157,7 @@ def test_a_user_whose_tokenizer_file_is_a_login_page_is_told_so_and_can_repair_i
     hub: Hub, cache: Path, snapshot: Path
 ) -> None:
     good = replace(snapshot / "tokenizer.json", PORTAL)
-    with hub.applied(cache), pytest.raises(CorruptCacheError, match=r"tokenizer\.json \(an HTML page") as raised:
+    with hub.applied(cache), pytest.raises(CorruptCacheError, match=r"tokenizer\.json: an HTML page") as raised:
         st.AutoTokenizer.from_pretrained(REPO)
     run(raised.value.do, hub, cache)
     assert (snapshot / "tokenizer.json").read_bytes() == good
@@ -176,7 +177,7 @@ def test_a_user_of_plain_transformers_gets_flipped_weights_silently_and_with_ver
     with hub.applied(cache), st.policy(verify="hash"), pytest.raises(CorruptCacheError) as raised:
         st.AutoModel.from_pretrained(REPO)
     named = (snapshot / "model.safetensors").resolve().name  # the sha256 that the hub names the blob by
-    assert f"sha256 {named[:12]}" in raised.value.what and "model.safetensors (other bytes" in raised.value.what
+    assert f"expected sha256 {named[:12]}" in raised.value.what and "model.safetensors: other bytes" in raised.value.what
     run(raised.value.do, hub, cache)
     assert (snapshot / "model.safetensors").read_bytes() == good
     with hub.applied(cache), st.policy(verify="hash"):
@@ -197,10 +198,10 @@ def test_a_user_behind_a_dead_hub_never_gets_a_copy_with_flipped_bytes(
     entry = "AutoTokenizer" if name == "tokenizer.json" else "AutoModel"
     with hub.faulty("refused") as access, access.apply(cache):
         if name != "config.json":
-            getattr(transformers, entry).from_pretrained(REPO)  # plain says nothing
+            getattr(transformers, entry).from_pretrained(REPO, local_files_only=True)  # plain says nothing
         with pytest.raises((NotCachedError, CorruptCacheError)) as raised:
             getattr(st, entry).from_pretrained(REPO)
-    assert f"{name} (other bytes" in str(raised.value)
+    assert f"{name}: other bytes" in str(raised.value)
 
 
 def test_a_user_who_prefers_the_cache_never_gets_a_copy_with_flipped_bytes(
@@ -220,7 +221,7 @@ def test_a_user_with_an_older_sound_commit_gets_it_only_where_the_hub_is_away_an
         st.AutoModel.from_pretrained(REPO)
     broken = snapshot.parent / commit / "model.safetensors"
     replace(broken, broken.read_bytes()[:-100])
-    with hub.applied(cache), pytest.raises(CorruptCacheError, match=r"model\.safetensors \(truncated"):
+    with hub.applied(cache), pytest.raises(CorruptCacheError, match=r"model\.safetensors: truncated"):
         st.AutoModel.from_pretrained(REPO)
     breakers.forget()
     with hub.faulty("refused") as access, access.apply(cache):
@@ -251,7 +252,7 @@ def test_a_user_whose_download_arrives_with_other_bytes_is_told_to_load_again_an
     with hub.applied(cache):
         with monkeypatch.context() as middlebox:
             middlebox.setattr(type(stored), "read", rewritten)
-            with pytest.raises(CorruptCacheError, match=r"model\.safetensors \(other bytes") as raised:
+            with pytest.raises(CorruptCacheError, match=r"model\.safetensors: other bytes") as raised:
                 st.AutoModel.from_pretrained(REPO)
         assert raised.value.do == "load again"
         assert torch.equal(weights(st.AutoModel.from_pretrained(REPO)), weights(tiny("bert")))
@@ -314,11 +315,11 @@ def test_a_user_who_brings_a_bundle_as_the_error_says_loads_behind_the_dead_hub(
         assert torch.equal(weights(st.AutoModel.from_pretrained(REPO)), weights(tiny("bert")))
 
 
-HUB_SAYS_NO = ["gated", "gone_repo", "gone_revision", "unauthorized_401", "bad_token_401", "firewall_403_html"]
+HUB_SAYS_NO = ["gated", "gone_repo", "gone_revision", "unauthorized_401", "bad_token_401"]
 
 
 @pytest.mark.parametrize("entry", ["AutoModel", "AutoTokenizer"])
-@pytest.mark.parametrize("fault", HUB_SAYS_NO[:-1])
+@pytest.mark.parametrize("fault", HUB_SAYS_NO)
 def test_a_user_whom_the_hub_itself_refuses_gets_the_same_error_as_from_plain_transformers(
     hub: Hub, cache: Path, files: dict[str, bytes], fault: str, entry: str
 ) -> None:
@@ -349,53 +350,40 @@ def test_a_user_who_forces_a_download_from_a_dead_hub_gets_an_error_quickly_and_
     hub: Hub, cache: Path, snapshot: Path
 ) -> None:
     with hub.faulty("hang") as access, access.apply(cache):
-        for entry in (st.AutoModel, st.AutoTokenizer, st.AutoConfig):
+        for entry in (st.AutoModel, st.AutoTokenizer, st.AutoConfig):  # the later ones know that the hub is away
             start_s = time.monotonic()
             with pytest.raises(NotCachedError) as raised:
                 entry.from_pretrained(REPO, force_download=True)
             assert time.monotonic() - start_s < 5
             assert "force_download" in str(raised.value) and "is not in the cache" not in raised.value.what
-            break
     breakers.forget()
-    with hub.faulty("refused") as access, access.apply(cache), pytest.raises(NotCachedError):
-        st.AutoTokenizer.from_pretrained(REPO, force_download=True)
     with hub.applied(cache):
-        breakers.forget()
         hub.clear()
         st.AutoModel.from_pretrained(REPO, force_download=True)
     assert any(request.method == "GET" and request.kind == "cdn" for request in hub.requests)
 
 
-def test_a_user_is_told_of_optional_files_that_could_not_be_looked_up(
-    hub: Hub, cache: Path, snapshot: Path, files: dict[str, bytes]
-) -> None:
-    """The hub goes away after the config and the weights of a new commit have come: only what is optional is lost."""
-    hub.add(REPO, {**files, "generation_config.json": b'{"max_length": 21}'})
-    lost = FAULTS["status_503"].on_kinds("api", "resolve")
-    real = lost.act
-    assert real is not None
+def test_a_user_is_told_of_optional_files_that_could_not_be_looked_up(hub: Hub, cache: Path, tmp_path: Path) -> None:
+    """Config and weights of a first download come; the server breaks down over what the model may have besides."""
+    save(tiny("gpt2"), tmp_path / "gpt2")
+    hub.add("me/gpt2", tmp_path / "gpt2")
+    fault = FAULTS["status_503"]
 
-    def only_the_generation_config(exchange: Any) -> bool:
+    def breaks_down(exchange: Any) -> bool:
+        assert fault.act is not None
         if "generation_config" in exchange.request.path:
-            return real(exchange)
+            return fault.act(exchange)
         exchange.send(exchange.reply)
         return True
 
-    from dataclasses import replace as changed
-
-    hub.add("me/gpt2", gpt2_files(cache.parent / "gpt2"))
-    with hub.faulty(changed(lost, act=only_the_generation_config)) as access, access.apply(cache):
-        with pytest.warns(IncompleteFetchWarning) as told:
+    with hub.faulty(dataclasses.replace(fault, act=breaks_down)) as access, access.apply(cache):
+        with pytest.warns(HubWarning) as told:
             model = st.AutoModelForCausalLM.from_pretrained("me/gpt2")
     assert torch.equal(weights(model), weights(tiny("gpt2")))
-    (text,) = {str(warning.message) for warning in told if issubclass(warning.category, HubWarning)}
+    assert {warning.category for warning in told if issubclass(warning.category, HubWarning)} == {IncompleteFetchWarning}
+    text = str(told[0].message)
     assert "generation_config.json" in text and "server error (503)" in text
     assert "safetransformers prefetch me/gpt2" in text
-
-
-def gpt2_files(folder: Path) -> dict[str, bytes]:
-    save(tiny("gpt2"), folder)
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def go_offline(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -454,20 +442,18 @@ def test_a_user_of_a_folder_with_a_config_only_is_told_that_the_vocabulary_is_mi
     assert "vocab.txt" in raised.value.why
 
 
-@pytest.mark.parametrize("cls", [ByT5Tokenizer, CanineTokenizer])
-def test_a_user_of_a_byte_level_tokenizer_needs_no_files(cls: Any, hub: Hub, cache: Path, tmp_path: Path) -> None:
-    name = {"ByT5Tokenizer": "t5", "CanineTokenizer": "canine"}[cls.__name__]
-    folder = tmp_path / "saved"
-    cls().save_pretrained(folder)
-    config = b'{"model_type": "%s"}' % name.encode()
-    hub.add("me/bytes", {**{path.name: path.read_bytes() for path in folder.iterdir()}, "config.json": config})
-    plain = cls()("hello")["input_ids"]
+def test_a_user_of_a_byte_level_tokenizer_needs_no_files(hub: Hub, cache: Path, tmp_path: Path) -> None:
+    config = b'{"model_type": "t5", "tokenizer_class": "ByT5Tokenizer"}'
+    hub.add("me/bytes", {"config.json": config})
+    plain = ByT5Tokenizer()("hello")["input_ids"]
     with hub.applied(cache):
         assert st.AutoTokenizer.from_pretrained("me/bytes")("hello")["input_ids"] == plain
     with hub.faulty("refused") as access, access.apply(cache), pytest.warns(CachedCopyWarning):
         assert st.AutoTokenizer.from_pretrained("me/bytes")("hello")["input_ids"] == plain
-    with st.patched():
-        assert cls.from_pretrained(folder)("hello")["input_ids"] == plain
+    (tmp_path / "config.json").write_bytes(b'{"model_type": "canine"}')
+    canine = st.AutoTokenizer.from_pretrained(tmp_path)
+    assert isinstance(canine, CanineTokenizer)
+    assert canine("hello")["input_ids"] == [canine.cls_token_id, *map(ord, "hello"), canine.sep_token_id]
 
 
 @pytest.fixture(scope="module")
@@ -479,7 +465,7 @@ def tokenizers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     (base / "corpus.txt").write_text("\n".join(["hello world", "a wonderful day"] * 50))
     trained = base / "spiece"
     sentencepiece.SentencePieceTrainer.Train(
-        input=str(base / "corpus.txt"), model_prefix=str(trained), vocab_size=30, minloglevel=2
+        input=str(base / "corpus.txt"), model_prefix=str(trained), vocab_size=18, minloglevel=2
     )
     made = {
         "vocab.txt only": {"vocab.txt": vocabulary.read_bytes(), "config.json": b'{"model_type": "bert"}'},

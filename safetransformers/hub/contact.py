@@ -21,6 +21,7 @@ from .faults import RETRYABLE, Fault, of_exception
 WITH_COPY_S: Final = 1.5  # the hub has this long where a whole copy is in the cache
 WITHOUT_COPY_S: Final = 4.0  # and this long where there is none
 _FIRST_PAUSE_S: Final = 0.15
+_LEAST_TRY_S: Final = 0.05  # a try with less time than this is not worth its start
 _MAX_TRIES: Final = 6
 
 Judge = Callable[[Any], "Fault | None"]
@@ -52,12 +53,12 @@ def contact(
         huggingface_hub.errors.OfflineModeIsEnabled: where huggingface_hub lets no request go.
     """
     start_s, pause_s = time.monotonic(), _FIRST_PAUSE_S
-    fault = Fault("timeout", host)
+    fault: Fault | None = None
     for _ in range(_MAX_TRIES):
         try:
             answer = _within(request, start_s, limit_s)
         except _Late:
-            raise NoContact(of_exception(TimeoutError(), host, by_proxy=by_proxy)) from None
+            raise NoContact(fault or of_exception(TimeoutError(), host, by_proxy=by_proxy)) from None
         except compat.wire().errors as error:
             if compat.is_blocked(error):
                 raise
@@ -69,13 +70,15 @@ def contact(
             answer.close()
             fault = found
         pause_s *= random.uniform(1.5, 2.5)  # noqa: S311 - jitter: clients that failed together part
+        limit = limit_s()
         if fault.retry_after_s is not None:
-            pause_s = fault.retry_after_s if limit_s() > WITH_COPY_S else math.inf  # nobody sleeps beside a copy
+            pause_s = fault.retry_after_s if limit > WITH_COPY_S else math.inf  # nobody sleeps beside a copy
         elif fault.kind not in RETRYABLE:
             break
-        if time.monotonic() + pause_s >= start_s + limit_s():
+        if time.monotonic() + pause_s + _LEAST_TRY_S > start_s + limit:
             break
         time.sleep(pause_s)
+    assert fault is not None
     raise NoContact(fault)
 
 

@@ -152,7 +152,7 @@ def is_html(headers: Mapping[str, str]) -> bool:
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """How long the server asks to wait: ``Retry-After`` in seconds (RFC 9110, 10.2.3), or the reset of ``RateLimit``."""
+    """How long the server asks to wait: ``Retry-After`` in seconds (RFC 9110), or the reset of ``RateLimit``."""
     value = headers.get("retry-after", "").strip()
     if value.isdigit():
         return min(float(value), _DAY_S)

@@ -64,7 +64,8 @@ def tokenizer_files(wrapped: Wrapped, cls: Any, args: tuple[Any, ...], kwargs: d
     found, names = named.get("resolved_vocab_files"), dict(getattr(cls, "vocab_files_names", None) or {})
     if policies.resolve("offline") != "off" and isinstance(found, dict) and names:
         kinds = {"tokenizer_file": "tokenizer.json", **names}
-        if not any(found.get(kind) for kind in kinds) and not named["init_configuration"].get("gguf_file"):
+        settings = {**(named.get("init_configuration") or {}), **named}
+        if not any(found.get(kind) for kind in kinds) and not settings.get("gguf_file"):
             source = texts.source_name(named.get("pretrained_model_name_or_path"))
             raise texts.no_vocabulary(cls.__name__, source, kinds.values())
     return wrapped(*args, **kwargs)

@@ -349,6 +349,8 @@ class _Fetch:
             if fault is None and (status := getattr(response, "status_code", None)):
                 headers = {str(name).lower(): str(value) for name, value in response.headers.items()}
                 fault = faults.of_answer(int(status), headers, host) or faults.Fault("unknown", host, str(status))
+        if fault is None and isinstance(error, ValueError):  # what should be JSON is a page
+            fault = faults.Fault("portal", host)
         fault = fault or faults.of_exception(error, host)
         return self._error(what, "it could not be fetched", str(fault), fault.kind)
 
@@ -393,7 +395,7 @@ def _need(snapshot: Snapshot, wish: Wish) -> Need:
     has_weights = not all(map(snapshot.known_absent, ("model.safetensors", "pytorch_model.bin")))
     named = tuple(name for name in wish.files if not re.search(r"[*?\[]", name))
     need = Need(
-        config=True,
+        config=not snapshot.known_absent("config.json"),
         weights=has_weights or "adapter_config.json" in here,
         tokenizer="tokenizer_config.json" in here or any(name in here for name in VOCABULARIES),
         remote_code=True,
@@ -401,6 +403,5 @@ def _need(snapshot: Snapshot, wish: Wish) -> Need:
         safetensors_only=wish.safetensors_only,
         files=named,
     )
-    if any(name.endswith(".gguf") for name in here) and not named:
-        return replace(need, config="config.json" in here)
-    return need
+    is_gguf = any(name.endswith(".gguf") for name in here) and not named
+    return replace(need, config="config.json" in here) if is_gguf else need
