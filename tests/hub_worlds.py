@@ -54,6 +54,11 @@ class Entry:
     load: Callable[[Any], Any]
     is_auto: bool = True
 
+    @property
+    def repo_ids(self) -> tuple[str, ...]:
+        """The repository, and the base of an adapter."""
+        return (self.repo_id, "org/base") if self.repo_id == "org/adapter" else (self.repo_id,)
+
 
 def _auto(name: str, repo_id: str, **kwargs: Any) -> Entry:
     return Entry(repo_id, lambda m: getattr(m, name).from_pretrained(repo_id, **kwargs))
@@ -136,8 +141,20 @@ def forget_everything() -> None:
     forget_freshness()
 
 
-def copied(cache: Path, to: Path) -> Path:
-    """A cache of its own for one test: blobs are shared, which nobody writes to; links, refs and times are its own."""
+def repository(cache: Path, repo_id: str) -> Path:
+    """The folder of a repository in a cache."""
+    return cache / f"models--{repo_id.replace('/', '--')}"
+
+
+def copied(cache: Path, to: Path, *repo_ids: str) -> Path:
+    """A cache of its own for one test, with all repositories or with these.
+
+    Blobs are shared, which nobody writes to; links, refs and times are its own.
+    """
+    if repo_ids:
+        for repo_id in repo_ids:
+            copied(repository(cache, repo_id), repository(to, repo_id))
+        return to
     for folder, folders, files in os.walk(cache):
         here = to / os.path.relpath(folder, cache)
         here.mkdir(parents=True, exist_ok=True)

@@ -142,7 +142,12 @@ def test_a_user_is_told_which_file_is_broken_and_the_command_that_is_given_repai
     assert isinstance(error.__cause__, plain)
     assert error.details["files"] == [name]
     assert error.details["commit"] == snapshot.name
-    assert name in error.what and problem in error.what and "expected ," not in error.what and "expected )" not in error.what
+    assert (
+        name in error.what
+        and problem in error.what
+        and "expected ," not in error.what
+        and "expected )" not in error.what
+    )
     if problem == "truncated":
         assert f"expected {len(good)} bytes" in error.what and f"found {len(bad)} bytes" in error.what
     run(error.do, hub, cache)
@@ -162,7 +167,10 @@ def test_a_user_whose_tokenizer_file_is_a_login_page_is_told_so_and_can_repair_i
     run(raised.value.do, hub, cache)
     assert (snapshot / "tokenizer.json").read_bytes() == good
     with hub.applied(cache):
-        assert st.AutoTokenizer.from_pretrained(REPO)("hello world")["input_ids"] == tokenizer()("hello world")["input_ids"]
+        assert (
+            st.AutoTokenizer.from_pretrained(REPO)("hello world")["input_ids"]
+            == tokenizer()("hello world")["input_ids"]
+        )
 
 
 def test_a_user_of_plain_transformers_gets_flipped_weights_silently_and_with_verify_hash_an_error_and_a_cure(
@@ -177,7 +185,9 @@ def test_a_user_of_plain_transformers_gets_flipped_weights_silently_and_with_ver
     with hub.applied(cache), st.policy(verify="hash"), pytest.raises(CorruptCacheError) as raised:
         st.AutoModel.from_pretrained(REPO)
     named = (snapshot / "model.safetensors").resolve().name  # the sha256 that the hub names the blob by
-    assert f"expected sha256 {named[:12]}" in raised.value.what and "model.safetensors: other bytes" in raised.value.what
+    assert (
+        f"expected sha256 {named[:12]}" in raised.value.what and "model.safetensors: other bytes" in raised.value.what
+    )
     run(raised.value.do, hub, cache)
     assert (snapshot / "model.safetensors").read_bytes() == good
     with hub.applied(cache), st.policy(verify="hash"):
@@ -273,7 +283,12 @@ def test_a_user_without_a_copy_is_told_within_five_seconds_of_a_hanging_hub_what
     assert isinstance(error, OSError)
     assert "no answer from 127.0.0.1" in error.why  # what was tried
     assert "like name: me/bert" in error.why
-    for cure in ("safetransformers prefetch me/bret --to bundle", "prefetch --from bundle", "HF_ENDPOINT", "snapshot folder"):
+    for cure in (
+        "safetransformers prefetch me/bret --to bundle",
+        "prefetch --from bundle",
+        "HF_ENDPOINT",
+        "snapshot folder",
+    ):
         assert cure in error.do
     assert error.details["fault"] == "timeout" and error.details["repo_id"] == "me/bret"
     assert len(str(error).splitlines()) <= 10
@@ -380,7 +395,9 @@ def test_a_user_is_told_of_optional_files_that_could_not_be_looked_up(hub: Hub, 
         with pytest.warns(HubWarning) as told:
             model = st.AutoModelForCausalLM.from_pretrained("me/gpt2")
     assert torch.equal(weights(model), weights(tiny("gpt2")))
-    assert {warning.category for warning in told if issubclass(warning.category, HubWarning)} == {IncompleteFetchWarning}
+    assert {warning.category for warning in told if issubclass(warning.category, HubWarning)} == {
+        IncompleteFetchWarning
+    }
     text = str(told[0].message)
     assert "generation_config.json" in text and "server error (503)" in text
     assert "safetransformers prefetch me/gpt2" in text

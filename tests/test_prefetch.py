@@ -20,7 +20,7 @@ import torch
 import typer
 from checkpoints import REMOTE_CODE, save, save_pickle
 from checkpoints import tokenizer as a_tokenizer
-from hub_caches import Repo, blob_name, safetensors, text_model
+from hub_caches import Repo, blob_name, safetensors, sharded, text_model
 from hub_server import FAULTS, Access, Hub
 from huggingface_hub import constants, scan_cache_dir
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
@@ -267,6 +267,8 @@ def test_of_several_gguf_files_one_has_to_be_named(cache: Path) -> None:
     shards = {"big-00001-of-00002.gguf", "big-00002-of-00002.gguf"}
     assert names(fetched(files, cache, files=["big-00001-of-00002.gguf"])) == {"config.json", *shards}
     assert names(fetched({"one.gguf": b"GGUF"}, cache)) == {"one.gguf"}
+    both = files | {name: content for name, content in sharded().items() if name != "config.json"}
+    assert names(fetched(both, cache, files=["m-Q4.gguf"])) == {"config.json", "m-Q4.gguf"}
     with pytest.raises(HubError, match=r"no file is named 'm-Q5\.gguf'"):
         fetched(files, cache, files=["m-Q5.gguf"])
 
@@ -467,6 +469,13 @@ def test_a_hub_that_does_not_give_the_files_is_one_clear_error(
     assert code == 1 and json.loads(said)["error"]["code"] == "ST-HUB-101"
 
 
+def test_a_hub_that_names_no_hashes_is_not_trusted(bert: dict[str, bytes], cache: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("hub_server.store._git_oid", lambda *_: "W/unknown")
+    with pytest.raises(HubError, match="without its hash"):
+        fetched(bert, cache)
+    assert not (cache / "models--acme--minilm").exists()
+
+
 def test_a_repository_that_is_not_there_is_named_with_the_one_that_needs_it(cache: Path) -> None:
     with pytest.raises(HubError, match=r"me/gone \(base model of acme/minilm\)") as caught:
         fetched(an_adapter("me/gone"), cache)
@@ -596,10 +605,15 @@ def test_a_check_without_a_list_goes_by_what_a_start_reads(harm: Any, cache: Pat
     assert run(ID, "--check", "--cache-dir", cache)[0] == 1
 
 
+def test_a_check_without_a_list_hashes_files_that_a_plain_start_does_not_read(cache: Path) -> None:
+    (ready,) = whole(cache, text_model() | {"model.fp16.safetensors": safetensors(4)})
+    Repo(cache, ID).flip(ready.commit, "model.fp16.safetensors")
+    ((_, found),) = cached([ID], cache_dir=cache)
+    assert [(damage.file, damage.problem) for damage in found] == [("model.fp16.safetensors", "other bytes")]
+
+
 @pytest.mark.parametrize("lost", ["model-00002-of-00003.safetensors", "config.json"])
 def test_a_check_without_a_list_misses_what_was_never_there(lost: str, cache: Path) -> None:
-    from hub_caches import sharded
-
     files = sharded()
     del files[lost]
     whole(cache, files)

@@ -22,7 +22,7 @@ _SHOWN: Final = 8
 
 
 def prefetch(
-    repos: Annotated[list[str] | None, typer.Argument(metavar="[REPO]...", help="Such as org/name.")] = None,
+    repos: Annotated[list[str] | None, typer.Argument(metavar="REPO", help="Such as org/name.")] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit hash, for all of them.")] = None,
     variant: Annotated[str | None, typer.Option(help="Such as fp16, for model.fp16.safetensors.")] = None,
     files: Annotated[

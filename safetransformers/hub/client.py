@@ -23,6 +23,7 @@ from .contact import WITH_COPY_S, WITHOUT_COPY_S, NoContact, contact
 from .faults import Fault, is_html, of_answer, of_exception
 from .load import Load, Pin, of_any_thread, on_its_own, verified
 from .replies import reply
+from .snapshots import commits, repo_folder
 from .urls import DEFAULT_REVISION, Asked, at_commit, host, is_by_proxy, parse
 
 _READS: Final = ("GET", "HEAD")
@@ -182,8 +183,12 @@ class _Exchange:
         self._load.redirects[self._url] += 1
         if self._load.redirects[self._url] > _MAX_SAME_REDIRECT or target == self._url:
             return Fault("redirects", name)
-        is_away = urlsplit(target).netloc != urlsplit(self._url).netloc
-        return Fault("portal", name) if is_away and "x-repo-commit" not in headers else None
+        if "x-repo-commit" in headers:
+            return None
+        if urlsplit(target).netloc != urlsplit(self._url).netloc:
+            return Fault("portal", name)
+        is_followed = self._wire.follows_absolute or not urlsplit(headers.get("location", "")).netloc
+        return None if is_followed or asked.kind != "file" else Fault("redirects", name)
 
     def _learned(self, asked: Asked, answer: Any) -> Any:
         """Hold the load to the commit that the hub named."""
@@ -223,9 +228,11 @@ class _Exchange:
         if load.is_forced:
             return None
         if pin is not None:
-            if load.is_whole(asked.repo_id, pin.commit):
+            if load.is_whole(asked.repo_id, pin.commit) and not self._is_unknown(asked, pin.commit):
                 return load.stand_in(asked.repo_id, pin.commit, fault)
             load.lost[asked.path or "the list of files"] = fault
+            return None
+        if fault.is_of_the_repo and load.choice(asked.repo_id, asked.revision).snapshot is None:
             return None
         if load.mode == "raise" and not is_commit_hash(asked.revision):
             known = verified.get((asked.endpoint, asked.repo_id, asked.revision))
@@ -236,6 +243,14 @@ class _Exchange:
                 return None
             return load.stand_in(asked.repo_id, known, fault)
         return load.stand_in(asked.repo_id, asked.revision, fault)
+
+    def _is_unknown(self, asked: Asked, commit: str) -> bool:
+        """Whether the cache cannot tell if the commit that the hub has named holds a file."""
+        snapshots = commits(repo_folder(self._load.cache_dir, asked.repo_id))
+        copy = next((snapshot for snapshot in snapshots if snapshot.commit == commit), None)
+        if asked.kind != "file" or copy is None:
+            return False
+        return asked.path not in copy.files() and not copy.known_absent(asked.path)
 
     def _has_copy(self, asked: Asked | None) -> bool:
         load = self._load

@@ -15,7 +15,7 @@ from . import texts
 from .breaker import breakers, repo_key
 from .faults import Fault
 from .freshness import check_later
-from .load import Load, Pin, current, entered, verified
+from .load import Load, Pin, current, entered, served, verified
 from .needs import need_of
 from .soundness import damage_of
 from .urls import DEFAULT_REVISION
@@ -89,10 +89,13 @@ def _run(load: Load, wrapped: Wrapped, args: tuple[Any, ...], kwargs: dict[str, 
             del failure  # its traceback holds this frame
     if (damage := damage_of(load)) is not None:
         raise damage
-    if load.missing and load.mode == "raise":
+    if load.missing and (load.mode == "raise" or load.is_forced):  # huggingface_hub fell back to the cache by itself
         raise texts.not_cached(load)
     if load.repo_id is not None and not any(pin.copy for pin in load.pins.values()):
         breakers.close(repo_key(compat.hub_endpoint(), load.repo_id))
+    for (repo_id, _), pin in load.pins.items():
+        if pin.copy is None:
+            served.pop(repo_id, None)  # the hub has named a commit, which may be newer
     texts.tell(load)
     texts.tell_unknown(load)
     if load.mode == "prefer":
@@ -116,7 +119,8 @@ def _another_way(load: Load, failure: Exception | None, kwargs: dict[str, Any]) 
     pin = load.pin(load.repo_id, revision)
     if isinstance(failure, SafeTransformersError) and not isinstance(failure, VocabularyError):
         return None
-    if pin is not None and pin.copy is None and (load.lost or _cannot_write(failure)):
+    is_unfinished = load.lost and pin is not None and not load.is_whole(load.repo_id, pin.commit)
+    if pin is not None and pin.copy is None and (is_unfinished or _cannot_write(failure)):
         return kwargs if _retreat(load, pin, revision) else None
     if failure is None:
         return None
@@ -163,8 +167,9 @@ def _explain(load: Load, failure: Exception) -> None:
         raise texts.not_cached(load) from failure
     if (damage := damage_of(load)) is not None:
         raise damage from failure
-    if load.is_offline and type(failure) is OSError:
-        load.choice(load.repo_id or "", load.revision or DEFAULT_REVISION)
+    revision = load.revision or DEFAULT_REVISION
+    if load.is_offline and load.repo_id and load.choice(load.repo_id, revision).snapshot is None:
+        load.miss(load.repo_id, revision, None)
         raise texts.not_cached(load) from failure
     raise failure
 
@@ -204,5 +209,5 @@ def _named(wrapped: Wrapped, args: tuple[Any, ...], kwargs: dict[str, Any]) -> d
     except TypeError:
         return dict(kwargs)  # a wrong call, which the function itself complains about
     several = next((name for name, each in signature.parameters.items() if each.kind is each.VAR_POSITIONAL), "")
-    first = {_SOURCES[0]: bound[several][0]} if bound.get(several) and len(bound) == 1 else {}
+    first = {_SOURCES[0]: bound[several][0]} if bound.get(several) else {}
     return {**first, **bound, **kwargs}

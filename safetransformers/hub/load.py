@@ -129,16 +129,12 @@ class Load:
         verify = policies.resolve("verify")
         named: dict[str, Any] = {"prefer_commit": served.get(repo_id), "barred": barred}
         choice = choose(self.cache_dir, repo_id, revision, need, verify=verify, **named)
-        if choice.snapshot is None or verify == "hash" or _size(choice.snapshot) > HASHED_ON_THE_WAY:
+        if choice.snapshot is None or verify == "hash" or choice.snapshot.size_bytes() > HASHED_ON_THE_WAY:
             return choice
         return choose(self.cache_dir, repo_id, revision, need, verify="hash", **named)
 
     def _need(self, repo_id: str) -> Need:
         return self.need if repo_id == self.repo_id else Need()
-
-
-def _size(snapshot: Snapshot) -> int:
-    return sum(path.stat().st_size for path in snapshot.files().values())
 
 
 served: Final[dict[str, str]] = {}

@@ -20,7 +20,7 @@ from ..counts import count
 from ..errors import HubError, SafeTransformersError
 from . import faults, texts, wanted
 from .completeness import VOCABULARIES, Need
-from .integrity import Damage, check_content, inside, reason
+from .integrity import Damage, check_content, inside, reason, verifiable
 from .snapshots import Snapshot, commits, lacks, ref, repo_folder
 from .wanted import Wanted, Wish
 
@@ -265,7 +265,7 @@ class _Fetch:
             take(wanted.code(listing))
         else:
             take([*wanted.settings(listing), *wanted.matching(listing, wish.files, what.repo_id)])
-            take(wanted.indexes(here, wish))
+            take(wanted.indexes(here, wish, what.repo_id))
             take(wanted.weights(here, wish, what.repo_id))
         if len(have) < len(listing) and any(name.startswith(_LISTED_OFFLINE) for name in have):
             (snapshot.parent.parent / "trees" / f"{commit}.json").unlink(missing_ok=True)
@@ -289,8 +289,8 @@ class _Fetch:
             if blob and inside(entry.path):
                 lfs: Any = getattr(entry, "lfs", None)
                 listing[entry.path] = File(entry.path, int(getattr(entry, "size", 0)), lfs.sha256 if lfs else blob)
-        if not _COMMIT.fullmatch(commit):
-            raise self._error(what, "the hub did not say which commit this is", "its answer has no commit hash")
+        if not _COMMIT.fullmatch(commit) or not all(verifiable(file.hash) for file in listing.values()):
+            raise self._error(what, "the hub did not say what has to arrive", "a commit or file without its hash")
         return commit, listing
 
     def _get(self, what: Wanted, commit: str, files: Sequence[File]) -> None:

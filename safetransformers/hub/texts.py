@@ -36,7 +36,8 @@ def tell(load: Load) -> None:
         if pin.copy is None:
             continue
         count("hub.served_from_cache")
-        newer = pin.newer or seen_on_hub.get((repo_id, revision))
+        name = load.as_asked(repo_id, revision)
+        newer = pin.newer or seen_on_hub.get((repo_id, name))
         if pin.fault is None and not pin.passed_over and newer is None:
             continue  # the policy, or the user, wants the copy
         code = "ST-HUB-001" if pin.fault else "ST-HUB-002"
@@ -45,12 +46,12 @@ def tell(load: Load) -> None:
         do = (
             f"nothing, if that commit will do: revision={pin.commit!r} asks for it without a warning"
             if pin.fault and not pin.fault.is_of_the_repo
-            else f"once the hub answers again: safetransformers prefetch {repo_id}{_at(revision)}"
+            else f"once the hub answers again: safetransformers prefetch {repo_id}{_at(name)}"
         )
         text = message(
             code, what, why, do, 'warnings.simplefilter("ignore", safetransformers.errors.CachedCopyWarning)'
         )
-        warn_once(CachedCopyWarning, f"{repo_id}@{revision} {pin.fault.kind if pin.fault else ''}", text)
+        warn_once(CachedCopyWarning, f"{repo_id}@{name} {pin.fault.kind if pin.fault else ''}", text)
 
 
 def tell_unknown(load: Load) -> None:
@@ -113,11 +114,15 @@ def not_cached(load: Load) -> NotCachedError:
         f"cached repositories with a like name: {listed(like)}" if like else "",
     ]
     at = _at(revision)
+    what = f"{repo_id}{f' at {revision}' if at else ''} "
+    what += "was to be downloaded anew" if load.is_forced else "is not in the cache as a whole"
     return NotCachedError(
         "ST-HUB-005",
-        f"{repo_id}{f' at {revision}' if at else ''} is not in the cache as a whole, and the hub did not give it",
+        f"{what}, and the hub did not give it",
         why="; ".join(fact for fact in facts if fact),
-        do=f"where there is a network: safetransformers prefetch {repo_id}{at} --to bundle; here: safetransformers "
+        do="leave force_download out to load what is cached"
+        if load.is_forced and cached
+        else f"where there is a network: safetransformers prefetch {repo_id}{at} --to bundle; here: safetransformers "
         "prefetch --from bundle. Or name a mirror in HF_ENDPOINT, or copy the snapshot folder and load that path",
         off=OFF,
         repo_id=repo_id,

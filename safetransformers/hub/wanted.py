@@ -152,8 +152,10 @@ def matching(names: Iterable[str], patterns: Iterable[str], repo_id: str) -> lis
     return list(found)
 
 
-def indexes(files: Mapping[str, Path], wish: Wish) -> list[str]:
+def indexes(files: Mapping[str, Path], wish: Wish, repo_id: str) -> list[str]:
     """The index files of the weights that :func:`weights` chooses; it reads which shards there are in them."""
+    if _names_weights(files, wish, repo_id):
+        return []
     return [name for names, _, _ in _picked(files, wish) for name in names if name.endswith(".json")]
 
 
@@ -168,7 +170,7 @@ def weights(files: Mapping[str, Path], wish: Wish, repo_id: str) -> list[str]:
     Raises:
         HubError: the user has to choose, or what was asked for is not there (ST-HUB-102).
     """
-    if any(name.endswith(_WEIGHTS) for name in matching(files, wish.files, repo_id)):
+    if _names_weights(files, wish, repo_id):
         return []
     found: dict[str, None] = {}
     for names, missing, prefix in _picked(files, wish):
@@ -247,6 +249,10 @@ def _is_setting(name: str) -> bool:
     if any(_COPIES.fullmatch(folder) for folder in folders[:1]) or _INDEX.fullmatch(last):
         return False
     return last in VOCABULARIES or (_SETTINGS.fullmatch(last) is not None and not last.endswith(_WEIGHTS))
+
+
+def _names_weights(names: Iterable[str], wish: Wish, repo_id: str) -> bool:
+    return any(name.endswith(_WEIGHTS) for name in matching(names, wish.files, repo_id))
 
 
 def _picked(files: Mapping[str, Path], wish: Wish) -> Iterator[tuple[list[str], list[str], str]]:

@@ -1,0 +1,484 @@
+"""Whatever a load reads is of one commit: the one that the hub has, or the newest whole one of the cache."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import peft
+import pytest
+import torch
+import transformers
+from checkpoints import save
+from checkpoints import tokenizer as word_tokenizer
+from hub_server import FAULTS, Hub
+from hub_worlds import ENTRIES, copied, forget_everything, repository, same, world
+from models import tiny
+
+import safetransformers as st
+from safetransformers import notices
+from safetransformers.errors import CachedCopyWarning, NotCachedError
+from safetransformers.hub import client, contact
+from safetransformers.hub.breaker import breakers
+
+REPO = "me/gpt"
+HANGS_S = 10.0  # longer than a download of ours is watched, shorter than the tries of huggingface_hub
+AT_ONCE_S = 1.0  # less than any deadline
+NOBODY = 65534
+Files = dict[str, bytes]
+Editions = dict[int, Files]
+
+LOADERS: dict[str, Callable[..., Any]] = {
+    "config": lambda m, **kwargs: m.AutoConfig.from_pretrained(REPO, **kwargs),
+    "model": lambda m, **kwargs: m.AutoModelForCausalLM.from_pretrained(REPO, **kwargs),
+    "tokenizer": lambda m, **kwargs: m.AutoTokenizer.from_pretrained(REPO, **kwargs),
+    "pipeline": lambda m, **kwargs: m.pipeline("text-generation", REPO, device="cpu", **kwargs),
+}
+
+
+@pytest.fixture(scope="module")
+def editions(tmp_path_factory: pytest.TempPathFactory) -> Editions:
+    """Three commits of one repository: config, weights and vocabulary of each say which it is."""
+    made = {}
+    for number in (1, 2, 3):
+        folder = tmp_path_factory.mktemp("edition")
+        model = tiny("gpt2", seed=number, edition=number)
+        model.generation_config.max_new_tokens = number
+        save(model, folder)
+        words = (folder / "tokenizer.json").read_text()
+        (folder / "tokenizer.json").write_text(words.replace('"wonderful"', f'"edition{number}"'))
+        made[number] = {path.name: path.read_bytes() for path in folder.iterdir()}
+    return made
+
+
+@pytest.fixture
+def hub(editions: Editions) -> Iterator[Hub]:
+    with Hub() as running:
+        yield running
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "hub"
+
+
+@pytest.fixture(autouse=True)
+def just_started(code_cache: None) -> Iterator[None]:
+    forget_everything()
+    yield
+    forget_everything()
+
+
+@pytest.fixture
+def short_deadlines(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (contact, client):
+        monkeypatch.setattr(module, "WITH_COPY_S", 0.4)
+
+
+def editions_of(thing: Any) -> set[int]:
+    """The editions that the parts of a loaded thing are of."""
+    if isinstance(thing, transformers.Pipeline):
+        return editions_of(thing.model) | editions_of(thing.tokenizer)
+    if isinstance(thing, transformers.PreTrainedTokenizerBase):
+        return {int(word.removeprefix("edition")) for word in thing.get_vocab() if word.startswith("edition")}
+    if not isinstance(thing, torch.nn.Module):
+        return {thing.edition}
+    weights = thing.state_dict()
+    found = {thing.config.edition, thing.generation_config.max_new_tokens}
+    for number in (1, 2, 3):
+        if torch.equal(weights["transformer.wte.weight"], tiny("gpt2", seed=number).transformer.wte.weight):
+            assert all(torch.equal(weights[name], one) for name, one in tiny("gpt2", seed=number).state_dict().items())
+            return found | {number}
+    return found | {0}
+
+
+def fetch(hub: Hub, cache: Path, *what: str, **kwargs: Any) -> None:
+    """What a user of plain transformers gets into the cache."""
+    with hub.applied(cache):
+        for name in what or ("model", "tokenizer"):
+            LOADERS[name](transformers, **kwargs)
+
+
+def half_upgraded(hub: Hub, cache: Path, editions: Editions, *what: str) -> tuple[str, str]:
+    """The whole first edition, and of the second only these parts, with ``refs/main`` at it; gives both commits."""
+    first = hub.add(REPO, editions[1])
+    fetch(hub, cache)
+    second = hub.add(REPO, editions[2])
+    fetch(hub, cache, *(what or ("config", "tokenizer")))
+    assert (repository(cache, REPO) / "refs" / "main").read_text() == second
+    hub.clear()
+    return first, second
+
+
+@contextmanager
+def said() -> Iterator[list[str]]:
+    messages: list[str] = []
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        yield messages
+    messages += [str(warning.message) for warning in told if isinstance(warning.message, CachedCopyWarning)]
+
+
+@contextmanager
+def no_network(hub: Hub, how: str, cache: Path) -> Iterator[dict[str, Any]]:
+    """Gives the arguments of a load: ``local_files_only`` where that is how."""
+    with ExitStack() as stack:
+        if how in FAULTS:
+            access = stack.enter_context(hub.faulty(how))
+            stack.enter_context(access.apply(cache))
+            yield {}
+            return
+        stack.enter_context(hub.applied(cache))
+        if how == "local_files_only":
+            yield {"local_files_only": True}
+        else:
+            for name in ("huggingface_hub.constants.HF_HUB_OFFLINE", "transformers.utils.hub._is_offline_mode"):
+                module, _, constant = name.rpartition(".")
+                if hasattr(__import__(module, fromlist=["x"]), constant):
+                    stack.enter_context(mock.patch(name, True))
+            yield {}
+        assert not hub.requests
+
+
+def within(limit_s: float, load: Callable[[], Any]) -> Any:
+    start_s = time.monotonic()
+    found = load()
+    assert time.monotonic() - start_s < limit_s
+    return found
+
+
+NO_NETWORK = ("refused", "hang", "HF_HUB_OFFLINE", "local_files_only")
+
+
+# A half-finished upgrade
+
+
+@pytest.mark.usefixtures("short_deadlines")
+@pytest.mark.parametrize("how", NO_NETWORK)
+@pytest.mark.parametrize("order", [("model", "tokenizer"), ("pipeline",)])
+def test_a_user_whose_upgrade_stopped_before_the_weights_gets_the_old_commit_and_hears_what_the_new_one_lacks(
+    order: tuple[str, ...], how: str, hub: Hub, cache: Path, editions: Editions
+) -> None:
+    first, second = half_upgraded(hub, cache, editions)
+    with no_network(hub, how, cache) as kwargs:
+        if "offline" in how.lower():
+            with pytest.raises(OSError, match=""):
+                LOADERS["model"](transformers, **kwargs)
+        with said() as told:
+            found = [within(HANGS_S, lambda name=name: LOADERS[name](st, **kwargs)) for name in order]
+    assert [editions_of(thing) for thing in found] == [{1}] * len(order)
+    assert any(first in text and second[:12] in text and "model.safetensors" in text for text in told)
+
+
+@pytest.mark.usefixtures("short_deadlines")
+@pytest.mark.parametrize("how", NO_NETWORK)
+def test_a_user_whose_upgrade_stopped_before_the_tokenizer_gets_a_pipeline_of_one_commit(
+    how: str, hub: Hub, cache: Path, editions: Editions
+) -> None:
+    half_upgraded(hub, cache, editions, "model")
+    with no_network(hub, how, cache) as kwargs:
+        assert editions_of(LOADERS["pipeline"](st, **kwargs)) == {1}
+
+
+@pytest.mark.usefixtures("short_deadlines")
+@pytest.mark.parametrize("how", NO_NETWORK)
+@pytest.mark.parametrize("ref", [None, "0" * 40, "garbled"])
+def test_a_user_whose_ref_is_lost_or_wrong_gets_what_is_whole(
+    ref: str | None, how: str, hub: Hub, cache: Path, editions: Editions
+) -> None:
+    hub.add(REPO, editions[1])
+    fetch(hub, cache)
+    hub.clear()
+    path = repository(cache, REPO) / "refs" / "main"
+    shutil.rmtree(path.parent) if ref is None else path.write_text(ref)
+    with no_network(hub, how, cache) as kwargs:
+        for name in LOADERS:
+            assert editions_of(within(HANGS_S, lambda name=name: LOADERS[name](st, **kwargs))) == {1}, name
+
+
+@pytest.mark.usefixtures("short_deadlines")
+@pytest.mark.parametrize("how", NO_NETWORK)
+def test_each_revision_is_served_as_what_it_means(how: str, hub: Hub, cache: Path, editions: Editions) -> None:
+    first = hub.add(REPO, editions[1])
+    hub.tag(REPO, "v1", first)
+    other = hub.add(REPO, editions[2], branch="feature/x")
+    newest = hub.add(REPO, editions[3])
+    wanted = {"v1": 1, "feature/x": 2, other: 2, other[:8]: 2, first: 1, "main": 3, newest: 3}
+    for revision in wanted:
+        fetch(hub, cache, revision=revision)
+    hub.clear()
+    with no_network(hub, how, cache) as kwargs:
+        for revision, name in itertools.product(wanted, LOADERS):
+            found = LOADERS[name](st, revision=revision, **kwargs)
+            assert editions_of(found) == {wanted[revision]}, (revision, name)
+        with pytest.raises(NotCachedError, match="never-cached"):
+            LOADERS["model"](st, revision="never-cached", **kwargs)
+
+
+@pytest.mark.usefixtures("short_deadlines")
+@pytest.mark.parametrize("how", ["refused", "HF_HUB_OFFLINE"])
+def test_a_short_hash_finds_a_commit_that_was_fetched_by_another_name(
+    how: str, hub: Hub, cache: Path, editions: Editions
+) -> None:
+    commit = hub.add(REPO, editions[2])
+    fetch(hub, cache)
+    hub.clear()
+    with no_network(hub, how, cache) as kwargs:
+        assert editions_of(LOADERS["model"](st, revision=commit[:9], **kwargs)) == {2}
+
+
+@pytest.mark.usefixtures("short_deadlines")
+@pytest.mark.parametrize("name", LOADERS)
+def test_a_config_says_the_same_commit_as_through_plain_transformers(
+    name: str, hub: Hub, cache: Path, editions: Editions
+) -> None:
+    def commit_of(thing: Any) -> Any:
+        thing = getattr(thing, "model", thing)
+        return getattr(getattr(thing, "config", thing), "_commit_hash", None)
+
+    hub.add(REPO, editions[1])
+    fetch(hub, cache, *LOADERS)
+    with hub.applied(cache):
+        expected = commit_of(LOADERS[name](transformers))
+        assert commit_of(LOADERS[name](st)) == expected
+    for how in ("refused", "hang"):
+        with no_network(hub, how, cache):
+            assert commit_of(LOADERS[name](st)) == expected
+
+
+# A hub that moves
+
+
+class At(list[Any]):
+    """The record of a hub's requests, which does something when the hub has read so many."""
+
+    def __init__(self, count: int, do: Callable[[], object]) -> None:
+        super().__init__()
+        self._count, self._do = count, do
+
+    def append(self, request: Any) -> None:
+        super().append(request)
+        if len(self) == self._count:
+            self._do()
+
+
+@pytest.mark.parametrize("is_warm", [False, True])
+@pytest.mark.parametrize("name", ["model", "tokenizer", "pipeline"])
+def test_a_hub_that_gets_a_commit_at_any_moment_of_a_load_gives_all_of_one(
+    name: str, is_warm: bool, tmp_path: Path, editions: Editions
+) -> None:
+    seen = set()
+    for count in itertools.count(1):
+        forget_everything()
+        cache = tmp_path / str(count)
+        with Hub() as hub:
+            commits = {hub.add(REPO, editions[1])}
+            if is_warm:
+                fetch(hub, cache)
+                commits.add(hub.add(REPO, editions[2]))
+            hub.requests = At(count, lambda hub=hub, commits=commits: commits.add(hub.add(REPO, editions[3])))
+            with hub.applied(cache), said() as told:
+                found = LOADERS[name](st)
+            assert not told
+            assert len(editions_of(found)) == 1, (count, editions_of(found))
+            seen |= editions_of(found)
+            if len(hub.requests) < count:
+                break
+    assert seen == {2 if is_warm else 1, 3}
+
+
+@pytest.mark.usefixtures("short_deadlines")
+@pytest.mark.parametrize("fault", ["rate_limited", "portal_200", "hang"])
+@pytest.mark.parametrize("name", ["model", "pipeline"])
+def test_a_hub_that_dies_at_any_moment_of_an_upgrade_gives_all_of_one_commit(
+    name: str, fault: str, tmp_path: Path, editions: Editions
+) -> None:
+    seen = set()
+    with Hub() as hub:
+        hub.add(REPO, editions[1])
+        fetch(hub, tmp_path / "whole")
+        hub.add(REPO, editions[2])
+        for count in itertools.count(1):
+            forget_everything()
+            cache = copied(tmp_path / "whole", tmp_path / str(count))
+            with ExitStack() as stack:
+                stack.enter_context(hub.applied(cache))
+                hub.requests = At(count, lambda stack=stack: stack.enter_context(hub.faulty(fault)))
+                found = within(HANGS_S, lambda: LOADERS[name](st))
+                is_over = len(hub.requests) < count
+            assert len(editions_of(found)) == 1, (count, editions_of(found))
+            seen |= editions_of(found)
+            if is_over:
+                break
+    assert seen == {1, 2}
+
+
+def test_a_user_of_a_healthy_hub_gets_all_of_its_new_commit(hub: Hub, cache: Path, editions: Editions) -> None:
+    hub.add(REPO, editions[1])
+    fetch(hub, cache)
+    second = hub.add(REPO, editions[2])
+    with hub.applied(cache), said() as told:
+        assert [editions_of(LOADERS[name](st)) for name in LOADERS] == [{2}] * len(LOADERS)
+    assert not told
+    snapshot = repository(cache, REPO) / "snapshots" / second
+    plain = cache.parent / "plain"
+    fetch(hub, plain, *LOADERS)
+    expected = repository(plain, REPO) / "snapshots" / second
+    assert {path.name for path in snapshot.iterdir()} == {path.name for path in expected.iterdir()}
+    assert all(path.read_bytes() == editions[2][path.name] for path in snapshot.iterdir())
+
+
+UPGRADE_FAULTS = (
+    *("cdn_down", "cdn_503", "hang_cdn", "stall", "drip", "reset_mid_body", "truncated_body", "portal_get"),
+)
+
+
+@pytest.mark.parametrize("fault", UPGRADE_FAULTS)
+def test_a_user_gets_the_old_commit_while_the_new_one_cannot_be_fetched_and_the_new_one_afterwards(
+    fault: str, hub: Hub, cache: Path, editions: Editions
+) -> None:
+    first = hub.add(REPO, editions[1])
+    fetch(hub, cache)
+    second = hub.add(REPO, editions[2])
+    with hub.faulty(fault) as access, access.apply(cache):
+        with said() as told:
+            assert editions_of(within(HANGS_S, lambda: LOADERS["model"](st))) == {1}
+        assert [first in text and second[:12] in text for text in told] == [True], told
+        with said() as told:
+            assert editions_of(within(AT_ONCE_S, lambda: LOADERS["model"](st))) == {1}
+            assert editions_of(within(AT_ONCE_S, lambda: LOADERS["tokenizer"](st))) == {1}
+    breakers.forget()
+    with hub.applied(cache), said() as told:
+        assert editions_of(LOADERS["model"](st)) == {2}
+        assert editions_of(LOADERS["tokenizer"](st)) == {2}
+    assert not told
+
+
+# Adapters
+
+
+@pytest.mark.usefixtures("short_deadlines")
+@pytest.mark.parametrize("how", ["refused", "hang"])
+def test_an_adapter_and_its_base_are_each_of_the_commit_that_is_whole(
+    how: str, hub: Hub, cache: Path, tmp_path: Path, editions: Editions
+) -> None:
+    config = peft.LoraConfig(r=4, init_lora_weights=False, target_modules=["c_attn"], fan_in_fan_out=True)
+    peft.get_peft_model(tiny("gpt2", seed=1), config).save_pretrained(tmp_path / "adapter")
+    settings = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps(settings | {"base_model_name_or_path": REPO}))
+    tags = [hub.add("me/adapter", tmp_path / "adapter"), hub.add(REPO, editions[1])]
+
+    def load(m: Any, **kwargs: Any) -> Any:
+        return m.AutoModelForCausalLM.from_pretrained("me/adapter", **kwargs)
+
+    def load_on_base(m: Any) -> Any:
+        return peft.PeftModel.from_pretrained(LOADERS["model"](m), "me/adapter")
+
+    with hub.applied(cache):
+        expected, expected_on_base = load(transformers), load_on_base(transformers)
+        hub.add(REPO, editions[2])
+        LOADERS["config"](transformers)  # of the base's new commit there is no more than that
+    with no_network(hub, how, cache), said() as told:
+        assert same(load(st), expected)
+        assert same(load(st, revision=tags[0]), expected), "the adapter's revision is not its base's"
+        with st.patched():
+            assert same(load_on_base(transformers), expected_on_base)
+    assert any(tags[1] in text and "model.safetensors" in text for text in told)
+
+
+# Caches that cannot be written
+
+
+def as_nobody(load: Callable[[], Any]) -> str:
+    """What ``load`` gives, or the error, in a process of a user who may write nothing."""
+    read, write = os.pipe()
+    if (child := os.fork()) == 0:
+        os.close(read)
+        try:
+            if os.getuid() == 0:
+                os.setgid(NOBODY)
+                os.setuid(NOBODY)
+            result = str(load())
+        except BaseException as error:  # noqa: BLE001 - the parent is told
+            result = f"{type(error).__name__}: {error}"
+        os.write(write, result.encode())
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read, "rb") as pipe:
+        result = pipe.read().decode()
+    os.waitpid(child, 0)
+    return result
+
+
+@pytest.fixture
+def read_only(hub: Hub, editions: Editions) -> Iterator[Path]:
+    """A cache that everybody may read, with the first edition."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    hub.add(REPO, editions[1])
+    fetch(hub, folder / "hub")
+    paths = [path for path in (folder / "hub").rglob("*") if not path.is_symlink()]
+    for path in [*paths, folder / "hub"]:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    yield folder / "hub"
+    for path in [folder / "hub", *paths]:
+        path.chmod(0o755)
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("has_moved", [False, True])
+@pytest.mark.parametrize("name", LOADERS)
+def test_a_user_of_a_read_only_cache_gets_what_is_in_it(
+    name: str, has_moved: bool, hub: Hub, read_only: Path, editions: Editions
+) -> None:
+    if has_moved:
+        hub.add(REPO, editions[2])
+
+    def load() -> tuple[set[int], int]:
+        with said() as told:
+            found = LOADERS[name](st)
+        return editions_of(found), len(told)
+
+    with hub.applied(read_only):
+        assert as_nobody(lambda: (read_only / "file").touch()).startswith("PermissionError")
+        assert as_nobody(load) == str(({1}, int(has_moved)))
+
+
+@pytest.mark.usefixtures("short_deadlines")
+@pytest.mark.parametrize("how", NO_NETWORK)
+def test_a_user_of_a_read_only_cache_needs_neither_a_hub_nor_a_ref(how: str, hub: Hub, read_only: Path) -> None:
+    refs = repository(read_only, REPO) / "refs"
+    (refs / "main").unlink()
+    hub.clear()
+    with no_network(hub, how, read_only) as kwargs:
+        for name in LOADERS:
+            assert as_nobody(lambda name=name: editions_of(LOADERS[name](st, **kwargs))) == "{1}", name
+
+
+# Nothing changes where nothing is wrong
+
+
+def test_a_healthy_hub_gives_what_it_gives_without_us_and_is_asked_no_more(tmp_path: Path) -> None:
+    with world(tmp_path) as made, made.hub.applied(made.cache):
+        for name, entry in ENTRIES.items():
+            asked = {}
+            for module in (transformers, st):
+                for _ in range(2):  # a first load of either may look up more
+                    made.hub.clear()
+                    forget_everything()
+                    with said() as told:
+                        assert same(entry.load(module), made.plain[name]), name
+                    assert not told
+                    asked[module] = [(request.method, request.path) for request in made.hub.requests]
+            assert len(asked[st]) <= len(asked[transformers]), (name, asked)
