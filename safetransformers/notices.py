@@ -29,6 +29,15 @@ _seen: set[tuple[type[SafeTransformersWarning], str, str, int]] = set()
 _lock = threading.Lock()
 
 
+def _renew_lock() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)  # another thread may have held it
+
+
 def warn_once(category: type[SafeTransformersWarning], cause: str, text: str) -> None:
     """Warn at the caller's line, once per category, cause and line.
 

@@ -6,6 +6,7 @@ classes. Each wrapper first asks whether it is on here, so one that somebody els
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -57,6 +58,12 @@ class _State:
         self.blocks = 0
         self.loads: Counter[str] = Counter()  # those under way through our Auto classes, by group of targets
         self.installed: dict[str, list[_Installed]] = {}
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._renew_lock)
+
+    def _renew_lock(self) -> None:
+        """In a forked process: another thread may have held the lock."""
+        self.lock = threading.RLock()
 
 
 _state = _State()

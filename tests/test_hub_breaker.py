@@ -191,21 +191,23 @@ def test_a_user_with_many_threads_has_one_of_them_ask_a_hub_that_may_be_back(
 
 
 def test_a_user_with_twenty_threads_waits_for_about_one_contact(hub: Hub, cache: Path, commit: str) -> None:
-    plain = weights(tiny("bert"))
+    """Tokenizers: models of transformers 4.57 cannot be loaded by two threads at once, guarded or not."""
+    with hub.applied(cache):
+        plain = transformers.AutoTokenizer.from_pretrained(REPO)("hello world")["input_ids"]
 
     def all_at_once() -> float:
         start = threading.Barrier(21)
 
-        def one(_: int) -> torch.Tensor:
+        def one(_: int) -> list[int]:
             start.wait(10)
-            return weights(st.AutoModel.from_pretrained(REPO))
+            return st.AutoTokenizer.from_pretrained(REPO)("hello world")["input_ids"]
 
         with warnings.catch_warnings(), ThreadPoolExecutor(20) as pool:
             warnings.simplefilter("ignore")
             futures = [pool.submit(one, number) for number in range(20)]
             start.wait(10)
             start_s = time.monotonic()
-            assert all(torch.equal(future.result(), plain) for future in futures)
+            assert all(future.result() == plain for future in futures)
             return time.monotonic() - start_s
 
     with hub.faulty("hang") as access, access.apply(cache):
@@ -584,7 +586,7 @@ def test_what_a_user_writes_to_the_hub_is_never_answered_by_the_cache(
     assert [(request.method, request.path) for request in hub.requests] == [(method, url)]
     with hub.faulty("hang") as access, access.apply(cache), st.patched():
         breakers.open(hub.url, DEAD)
-        with pytest.raises(Exception, match="(?i)timed? ?out") as raised:
+        with pytest.raises(Exception, match=r"(?i)timed? ?out") as raised:
             client.request(method, hub.url + url, timeout=0.3)
     assert type(raised.value).__module__.partition(".")[0] == compat.wire().client.__module__.partition(".")[0]
 
@@ -634,6 +636,6 @@ def test_a_users_own_client_is_kept_its_hooks_see_the_same_requests_and_its_requ
         found.append([(method, url.replace(commit, "main")) for method, url in own_client])
         assert hub.requests and all(request.headers["x-company"] == "1" for request in hub.requests)
     assert found[0] and found[0] == found[1]
-    with hub.faulty("refused") as access, access.apply(tmp_path / "safetransformers"):
-        with pytest.warns(CachedCopyWarning, match="refuses the connection"):
-            st.AutoModel.from_pretrained(REPO)
+    warned = pytest.warns(CachedCopyWarning, match="refuses the connection")
+    with hub.faulty("refused") as access, access.apply(tmp_path / "safetransformers"), warned:
+        st.AutoModel.from_pretrained(REPO)

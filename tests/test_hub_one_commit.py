@@ -6,12 +6,13 @@ import itertools
 import json
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -21,8 +22,7 @@ import pytest
 import torch
 import transformers
 from checkpoints import save
-from checkpoints import tokenizer as word_tokenizer
-from hub_server import FAULTS, Hub
+from hub_server import FAULTS, Access, Hub
 from hub_worlds import ENTRIES, copied, forget_everything, repository, same, world
 from models import tiny
 
@@ -399,71 +399,111 @@ def test_an_adapter_and_its_base_are_each_of_the_commit_that_is_whole(
 
 # Caches that cannot be written
 
+Scenario = dict[str, Any]
 
-def as_nobody(load: Callable[[], Any]) -> str:
-    """What ``load`` gives, or the error, in a process of a user who may write nothing."""
-    read, write = os.pipe()
-    if (child := os.fork()) == 0:
-        os.close(read)
+
+def load_as_nobody(scenarios: list[Scenario]) -> list[list[Any]]:
+    """What each loader gives in each scenario to a user who may write nothing. For a process of its own."""
+    torch.set_num_threads(1)
+    for name in LOADERS:  # imports what it needs, which nobody may not be allowed to read
+        with Access(**scenarios[0]["access"]).apply(Path(scenarios[0]["own_cache"])):
+            LOADERS[name](transformers)
+    if os.getuid() == 0:
+        os.setgid(NOBODY)
+        os.setuid(NOBODY)
+    results = []
+    for scenario in scenarios:
+        forget_everything()
+        notices.forget()
+        with Access(**scenario["access"]).apply(Path(scenario["cache"])):
+            results.append([_result(name, scenario["kwargs"]) for name in LOADERS])
+    return results
+
+
+def _result(name: str, kwargs: dict[str, Any]) -> Any:
+    with said() as told:
         try:
-            if os.getuid() == 0:
-                os.setgid(NOBODY)
-                os.setuid(NOBODY)
-            result = str(load())
-        except BaseException as error:  # noqa: BLE001 - the parent is told
-            result = f"{type(error).__name__}: {error}"
-        os.write(write, result.encode())
-        os._exit(0)
-    os.close(write)
-    with os.fdopen(read, "rb") as pipe:
-        result = pipe.read().decode()
-    os.waitpid(child, 0)
-    return result
+            found = editions_of(LOADERS[name](st, **kwargs))
+        except Exception as error:  # noqa: BLE001 - the test is told
+            return f"{type(error).__name__}: {error}"
+    return [sorted(found), len(told)]
 
 
-@pytest.fixture
-def read_only(hub: Hub, editions: Editions) -> Iterator[Path]:
-    """A cache that everybody may read, with the first edition."""
+@pytest.fixture(scope="module")
+def read_by_nobody(editions: Editions) -> Iterator[dict[str, list[Any]]]:
+    """What nobody gets from caches of the first edition, by scenario."""
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
-    hub.add(REPO, editions[1])
-    fetch(hub, folder / "hub")
-    paths = [path for path in (folder / "hub").rglob("*") if not path.is_symlink()]
-    for path in [*paths, folder / "hub"]:
-        path.chmod(0o555 if path.is_dir() else 0o444)
-    yield folder / "hub"
-    for path in [folder / "hub", *paths]:
-        path.chmod(0o755)
-    shutil.rmtree(folder)
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, folder)
+        same_hub, moved_hub, refusing = (stack.enter_context(Hub()) for _ in range(3))
+        for each in (same_hub, moved_hub):
+            each.add(REPO, editions[1])
+        fetch(same_hub, folder / "hub")
+        copied(folder / "hub", folder / "no_refs")
+        shutil.rmtree(repository(folder / "no_refs", REPO) / "refs")
+        moved_hub.add(REPO, editions[2])
+        refused = stack.enter_context(refusing.faulty("refused"))
+        settings: dict[str, tuple[Access, str, dict[str, Any]]] = {
+            "same commit": (same_hub.access, "hub", {}),
+            "hub moved on": (moved_hub.access, "hub", {}),
+            "refused": (refused, "hub", {}),
+            "no refs": (same_hub.access, "no_refs", {}),
+            "no refs, hub moved on": (moved_hub.access, "no_refs", {}),
+            "no refs, refused": (refused, "no_refs", {}),
+            "no refs, local files only": (same_hub.access, "no_refs", {"local_files_only": True}),
+        }
+        scenarios = [
+            {
+                "access": {"endpoint": access.endpoint, "env": dict(access.env)},
+                "cache": str(folder / name),
+                "own_cache": str(folder / "own"),
+                "kwargs": kwargs,
+            }
+            for access, name, kwargs in settings.values()
+        ]
+        for path in [*folder.rglob("*"), folder]:
+            if not path.is_symlink():
+                path.chmod(0o555 if path.is_dir() else 0o444)
+        folder.chmod(0o755)
+        code = (
+            "import json, sys, test_hub_one_commit as tests\n"
+            "print('\\n' + json.dumps(tests.load_as_nobody(json.loads(sys.argv[1]))))"
+        )
+        path = os.pathsep.join([str(Path(__file__).parent), str(Path(st.__file__).parent.parent)])
+        done = subprocess.run(
+            [sys.executable, "-c", code, json.dumps(scenarios)],
+            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+            timeout=120,
+        )
+        for path in folder.rglob("*"):
+            if path.is_dir() and not path.is_symlink():
+                path.chmod(0o755)
+        yield dict(zip(settings, json.loads(done.stdout.splitlines()[-1]), strict=True))
 
 
-@pytest.mark.parametrize("has_moved", [False, True])
-@pytest.mark.parametrize("name", LOADERS)
+@pytest.mark.parametrize(
+    ("scenario", "is_told"),
+    {
+        "same commit": False,
+        "hub moved on": True,
+        "refused": True,
+        "no refs": False,
+        "no refs, hub moved on": True,
+        "no refs, refused": True,
+        "no refs, local files only": False,
+    }.items(),
+)
 def test_a_user_of_a_read_only_cache_gets_what_is_in_it(
-    name: str, has_moved: bool, hub: Hub, read_only: Path, editions: Editions
+    scenario: str, is_told: bool, read_by_nobody: dict[str, list[Any]]
 ) -> None:
-    if has_moved:
-        hub.add(REPO, editions[2])
-
-    def load() -> tuple[set[int], int]:
-        with said() as told:
-            found = LOADERS[name](st)
-        return editions_of(found), len(told)
-
-    with hub.applied(read_only):
-        assert as_nobody(lambda: (read_only / "file").touch()).startswith("PermissionError")
-        assert as_nobody(load) == str(({1}, int(has_moved)))
-
-
-@pytest.mark.usefixtures("short_deadlines")
-@pytest.mark.parametrize("how", NO_NETWORK)
-def test_a_user_of_a_read_only_cache_needs_neither_a_hub_nor_a_ref(how: str, hub: Hub, read_only: Path) -> None:
-    refs = repository(read_only, REPO) / "refs"
-    (refs / "main").unlink()
-    hub.clear()
-    with no_network(hub, how, read_only) as kwargs:
-        for name in LOADERS:
-            assert as_nobody(lambda name=name: editions_of(LOADERS[name](st, **kwargs))) == "{1}", name
+    found = read_by_nobody[scenario]
+    assert [one[0] if isinstance(one, list) else one for one in found] == [[1]] * len(LOADERS)
+    assert any(one[1] for one in found) == is_told
+    assert all(one[1] <= 1 for one in found)
 
 
 # Nothing changes where nothing is wrong

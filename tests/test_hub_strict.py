@@ -241,14 +241,13 @@ def test_a_user_who_pins_a_commit_never_gets_flipped_bytes_though_no_request_is_
 
 
 def test_a_user_of_patched_transformers_gets_the_strict_rules_too(hub: Hub, cache: Path, commit: str) -> None:
-    with st.patched(), st.strict():
-        with hub.faulty("refused") as access, access.apply(cache):
-            with pytest.raises(StaleCacheError):
-                transformers.BertModel.from_pretrained(REPO)
-            with pytest.raises(StaleCacheError):
-                transformers.AutoTokenizer.from_pretrained(REPO)
-            hub.clear()
-            served = transformers.BertModel.from_pretrained(REPO, revision=commit)
+    with st.patched(), st.strict(), hub.faulty("refused") as access, access.apply(cache):
+        with pytest.raises(StaleCacheError):
+            transformers.BertModel.from_pretrained(REPO)
+        with pytest.raises(StaleCacheError):
+            transformers.AutoTokenizer.from_pretrained(REPO)
+        hub.clear()
+        served = transformers.BertModel.from_pretrained(REPO, revision=commit)
     assert torch.equal(weights(served), weights(tiny("bert"))) and hub.connections == []
 
 

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import re
+import threading
 import time
 import traceback
 import warnings
@@ -236,7 +237,7 @@ def test_a_user_finds_nothing_private_in_warnings_errors_and_logs(
             lambda: st.AutoModel.from_pretrained(REPO, cache_dir=tmp_path / "home-of-alice" / "empty", token=TOKEN),
             lambda: st.AutoModel.from_pretrained(REPO, force_download=True),
         ):
-            with pytest.raises(OSError) as raised:  # noqa: PT011 - whichever: its text is what the test is about
+            with pytest.raises((OSError, ValueError)) as raised:  # noqa: PT011 - its text is what the test is about
                 call()
             if isinstance(raised.value, NotCachedError):
                 said += [str(raised.value), repr(raised.value.details)]
@@ -252,7 +253,7 @@ def test_a_user_finds_no_password_in_the_traceback_of_our_errors(
 ) -> None:
     """What transformers says of its own failure names the endpoint as it was configured; ours does not repeat it."""
     with hub.faulty("status_503") as access, with_password(access).apply(tmp_path / "hub", token=TOKEN):
-        with pytest.raises(OSError, match="me/none") as plain:
+        with pytest.raises(OSError, match="couldn't connect") as plain:
             transformers.AutoConfig.from_pretrained("me/none", local_files_only=True)
         with pytest.raises(NotCachedError) as raised:
             st.AutoConfig.from_pretrained("me/none")
@@ -276,12 +277,11 @@ def test_a_background_look_for_news_logs_nothing_private(
     with hub.faulty("status_503") as access, with_password(access).apply(cache, token=TOKEN):
         with st.policy(offline="prefer"):
             st.AutoModel.from_pretrained(REPO)
-            for _ in range(100):
-                if breakers._circuits:
-                    break
-                time.sleep(0.05)
+        for thread in threading.enumerate():
+            if thread.name == "safetransformers-freshness":
+                thread.join(20)
     logged = [record.getMessage() for record in caplog.records if record.name.startswith("safetransformers")]
-    assert any("server error (503)" in text for text in logged)
+    assert any("whether me/bert has a newer commit is not known" in text for text in logged)
     assert [text for text in logged if private(text, tmp_path)] == []
 
 
@@ -320,9 +320,8 @@ def request(access: Access, path: str = f"/{REPO}/resolve/main/config.json", **n
 
 @pytest.mark.parametrize("fault", RAISED)
 def test_a_real_exception_of_the_installed_http_library_is_told_by_its_cause(hub: Hub, fault: str) -> None:
-    with hub.faulty(fault) as access, access.apply():
-        with pytest.raises(Exception) as raised:  # noqa: PT011 - each library has its own
-            request(access)
+    with hub.faulty(fault) as access, access.apply(), pytest.raises(Exception) as raised:  # noqa: PT011 - the library's own
+        request(access)
     by_proxy = fault.startswith("proxy")
     assert of_exception(raised.value, "hub.test", by_proxy=by_proxy).kind == RAISED[fault]
 

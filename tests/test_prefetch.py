@@ -691,14 +691,14 @@ def test_a_disk_without_links_gets_plain_files(stick: Path, tmp_path: Path, monk
 def test_what_is_sound_in_the_cache_stays_and_what_is_damaged_is_mended(cache: Path, stick: Path) -> None:
     repo = Repo(cache, ID)
     (ready,) = bundle.read_list(stick / bundle.LIST_NAME)
-    kept = repo.path(ready.commit, "vocab.txt").resolve()
-    facts = os.stat(kept)
+    kept = [repo.path(ready.commit, name).resolve() for name in ("vocab.txt", "config.json")]  # drop() takes a link
+    facts = [(path.stat().st_ino, path.stat().st_mtime_ns) for path in kept]
     flip(repo, ready.commit)
     drop(repo, ready.commit)
     drop_blob(repo, ready.commit)
     bundle.restore(stick, cache)
     assert [damages for _, damages in bundle.check([ready], cache)] == [()]
-    assert (os.stat(kept).st_ino, os.stat(kept).st_mtime_ns) == (facts.st_ino, facts.st_mtime_ns)
+    assert [(path.stat().st_ino, path.stat().st_mtime_ns) for path in kept] == facts
 
 
 def test_a_bundle_takes_in_a_second_repository_and_drops_what_is_old(cache: Path, stick: Path) -> None:
@@ -1014,12 +1014,16 @@ def test_the_command_prints_a_table_and_writes_the_list(bert: dict[str, bytes], 
         (ID, "--check", "--to", "x"),
         (ID, "--check", "--list", "x"),
         (ID, "--no-such-option"),
-        ("not/a/repository", "--check"),
     ],
 )
 def test_a_command_that_contradicts_itself_is_a_usage_error(arguments: tuple[str, ...]) -> None:
     code, said, told = run(*arguments)
-    assert code == 2 and told and not said
+    assert code == 2 and "Usage: " in told and not said
+
+
+def test_a_name_that_is_no_repository_is_a_usage_error_of_the_command() -> None:
+    code, said, told = run("not/a/repository", "--check", "--json")
+    assert code == 2 and told.startswith("[ST-HUB-103]") and json.loads(said)["error"]["code"] == "ST-HUB-103"
 
 
 def test_the_rules_of_choice_read_no_file_of_another_folder(tmp_path: Path) -> None:

@@ -27,7 +27,8 @@ class Breakers:
     def __init__(self) -> None:
         self._circuits: dict[str, _Circuit] = {}
         self._lock = threading.Lock()
-        os.register_at_fork(after_in_child=self._renew_lock) if hasattr(os, "register_at_fork") else None
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._renew_lock)
 
     def fault(self, endpoint: str) -> Fault | None:
         """Why the hub is left alone now; ``None`` where it may be asked.

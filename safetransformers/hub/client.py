@@ -24,7 +24,7 @@ from .faults import Fault, is_html, of_answer, of_exception
 from .load import Load, Pin, of_any_thread, on_its_own, verified
 from .replies import reply
 from .snapshots import commits, repo_folder
-from .urls import DEFAULT_REVISION, Asked, at_commit, host, is_by_proxy, parse
+from .urls import DEFAULT_REVISION, Asked, at_commit, host, is_by_proxy, normal, parse
 
 _READS: Final = ("GET", "HEAD")
 _MAX_SAME_REDIRECT: Final = 2
@@ -46,7 +46,7 @@ def send(wrapped: Callable[..., Any], client: Any, args: tuple[Any, ...], kwargs
     url = compat.wire().url(request)
     asked = parse(url, compat.hub_endpoint())
     load = of_any_thread(asked.repo_id if asked else None, url) or (on_its_own() if asked else None)
-    if load is None:
+    if load is None or (asked is None and url not in load.places and not _is_of_the_hub(url)):
         return wrapped(*args, **kwargs)
     exchange = _Exchange(load, request, kwargs, lambda: wrapped(*args, **kwargs))
     if asked is None:
@@ -112,8 +112,8 @@ class _Exchange:
 
     def elsewhere(self) -> Any:
         """The answer to what is no file or list: of the server that has the bytes of large files, or of the hub."""
-        parts, endpoint = urlsplit(self._url), compat.hub_endpoint()
-        server = endpoint if self._url.startswith(endpoint + "/") else f"{parts.scheme}://{parts.netloc}"
+        parts = urlsplit(self._url)
+        server = compat.hub_endpoint() if _is_of_the_hub(self._url) else f"{parts.scheme}://{parts.netloc}"
         asked = self._load.places.get(self._url)
         if self._load.is_given_up:
             raise compat.blocked("the download was given up")
@@ -303,6 +303,10 @@ class _Exchange:
 
 class _TooSlowError(TimeoutError):
     """A body that drips."""
+
+
+def _is_of_the_hub(url: str) -> bool:
+    return normal(url).startswith(compat.hub_endpoint() + "/")
 
 
 def _lower(headers: Mapping[str, str]) -> dict[str, str]:

@@ -25,6 +25,7 @@ _OTHER: Final = (
     "resolve",
     "xet-read-token",
 )
+_PORTS: Final = {"http": 80, "https": 443}
 _KINDS: Final = (("file", _FILE), ("tree", _TREE), ("info", _INFO))
 
 
@@ -56,7 +57,8 @@ def parse(url: str, endpoint: str) -> Asked | None:
         >>> asked.repo_id, asked.revision, asked.kind, asked.path
         ('org/name', 'main', 'file', 'config.json')
     """
-    endpoint = endpoint.rstrip("/")
+    endpoint = normal(endpoint).rstrip("/")
+    url = normal(url)
     if not url.startswith(endpoint + "/"):
         return None
     parts = urlsplit(url[len(endpoint) :])
@@ -85,9 +87,22 @@ def at_commit(url: str, asked: Asked, commit: str) -> str:
         head = head.removesuffix(f"/revision/{quote(asked.revision, safe='')}")
         return f"{head}/revision/{commit}" + (f"?{query}" if query else "")
     marker = f"/{asked.repo_id}/{'resolve' if asked.kind == 'file' else 'tree'}/"
-    head, _, rest = url[len(asked.endpoint) :].partition(marker)
+    head, _, rest = url.partition(marker)
     revision = re.match(r"[^/?]+", rest)
-    return asked.endpoint + head + marker + commit + (rest[revision.end() :] if revision else rest)
+    return head + marker + commit + (rest[revision.end() :] if revision else rest)
+
+
+def normal(url: str) -> str:
+    """A URL as HTTP clients write it: scheme and host in lower case, without a default port or a user's name.
+
+    Example:
+        >>> normal("HTTPS://user:secret@Hub.Example:443/mirror")
+        'https://hub.example/mirror'
+    """
+    parts = urlsplit(url)
+    port = "" if parts.port in (None, _PORTS.get(parts.scheme)) else f":{parts.port}"
+    name = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
+    return parts._replace(netloc=name + port).geturl()
 
 
 def host(url: str) -> str:

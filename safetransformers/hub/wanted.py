@@ -278,7 +278,7 @@ def _modules(files: Mapping[str, Path]) -> list[str]:
     for router in [name for name in files if name.rpartition("/")[2] == "router_config.json"]:
         types = _json(files, router).get("types")
         named += [router[: -len("router_config.json")] + name for name in types] if isinstance(types, dict) else []
-    return list(dict.fromkeys(f"{name}/" for name in named if isinstance(name, str) and name and inside(name)))
+    return list(dict.fromkeys(f"{name}/" for name in named if isinstance(name, str) and name))
 
 
 def _strange(files: Mapping[str, Path]) -> list[str]:
