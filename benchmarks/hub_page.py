@@ -22,7 +22,8 @@ class Row(NamedTuple):
     """One cell of the matrix, as measured.
 
     ``later_s`` is the median of up to three loads after the first; ``offline_s`` and ``offline_later_s`` are the same
-    of plain transformers with ``HF_HUB_OFFLINE=1`` and a complete cache, in the same run. Empty where there is none.
+    of plain transformers with ``HF_HUB_OFFLINE=1``, in the same run; the later ones in the same process, right after
+    the guarded ones, where that cache can be read so. Empty where there is none.
     """
 
     date: str

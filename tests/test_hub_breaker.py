@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import os
+import shutil
 import signal
 import threading
 import time
@@ -51,6 +52,18 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+@pytest.fixture(scope="module")
+def downloaded(files: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache into which plain transformers has downloaded the repository."""
+    cache = tmp_path_factory.mktemp("downloaded")
+    with Hub() as hub:
+        hub.add(REPO, files)
+        with hub.applied(cache):
+            transformers.AutoModel.from_pretrained(REPO)
+            transformers.AutoTokenizer.from_pretrained(REPO)
+    return cache
+
+
 @pytest.fixture
 def hub() -> Iterator[Hub]:
     with Hub() as running:
@@ -63,14 +76,10 @@ def cache(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def commit(hub: Hub, cache: Path, files: dict[str, bytes]) -> str:
-    """The commit of the hub's main branch, downloaded by plain transformers."""
-    made = hub.add(REPO, files)
-    with hub.applied(cache):
-        transformers.AutoModel.from_pretrained(REPO)
-        transformers.AutoTokenizer.from_pretrained(REPO)
-    hub.clear()
-    return made
+def commit(hub: Hub, cache: Path, files: dict[str, bytes], downloaded: Path) -> str:
+    """The commit of the hub's main branch, in the cache as plain transformers downloads it."""
+    shutil.copytree(downloaded, cache, symlinks=True)
+    return hub.add(REPO, files)
 
 
 class Clock:
@@ -376,7 +385,10 @@ def test_a_users_request_is_read_and_held_to_one_commit_at_every_endpoint(path: 
 
 NOT_A_MODEL = [
     "/datasets/org/name/resolve/main/data.csv",
+    "/datasets/squad/resolve/main/data.csv",
     "/spaces/org/name/resolve/main/app.py",
+    f"/api/resolve-cache/models/org/name/{COMMIT}/config.json",
+    "/api/models/resolve/main/config.json",
     "/api/datasets/org/name/revision/main",
     "/api/spaces/org/name",
     "/api/models",

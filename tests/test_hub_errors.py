@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -53,6 +54,18 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+@pytest.fixture(scope="module")
+def downloaded(files: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache into which plain transformers has downloaded the repository."""
+    cache = tmp_path_factory.mktemp("downloaded")
+    with Hub() as hub:
+        hub.add(REPO, files)
+        with hub.applied(cache):
+            transformers.AutoModel.from_pretrained(REPO)
+            transformers.AutoTokenizer.from_pretrained(REPO)
+    return cache
+
+
 @pytest.fixture
 def hub() -> Iterator[Hub]:
     with Hub() as running:
@@ -65,13 +78,10 @@ def cache(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def snapshot(hub: Hub, cache: Path, files: dict[str, bytes]) -> Path:
-    """The commit of the hub's main branch, downloaded by plain transformers."""
-    commit = hub.add(REPO, files)
-    with hub.applied(cache):
-        transformers.AutoModel.from_pretrained(REPO)
-        transformers.AutoTokenizer.from_pretrained(REPO)
-    return cache / "models--me--bert" / "snapshots" / commit
+def snapshot(hub: Hub, cache: Path, files: dict[str, bytes], downloaded: Path) -> Path:
+    """The commit of the hub's main branch, in the cache as plain transformers downloads it."""
+    shutil.copytree(downloaded, cache, symlinks=True)
+    return cache / "models--me--bert" / "snapshots" / hub.add(REPO, files)
 
 
 @pytest.fixture

@@ -172,9 +172,6 @@ def test_a_user_whose_upgrade_stopped_before_the_weights_gets_the_old_commit_and
 ) -> None:
     first, second = half_upgraded(hub, cache, editions)
     with no_network(hub, how, cache) as kwargs:
-        if "offline" in how.lower():
-            with pytest.raises(OSError, match=""):
-                LOADERS["model"](transformers, **kwargs)
         with said() as told:
             found = [within(HANGS_S, lambda name=name: LOADERS[name](st, **kwargs)) for name in order]
     assert [editions_of(thing) for thing in found] == [{1}] * len(order)
@@ -354,7 +351,10 @@ def test_a_user_gets_the_old_commit_while_the_new_one_cannot_be_fetched_and_the_
     with hub.faulty(fault) as access, access.apply(cache):
         with said() as told:
             assert editions_of(within(HANGS_S, lambda: LOADERS["model"](st))) == {1}
-        assert [first in text and second[:12] in text for text in told] == [True], told
+        (message,) = told
+        assert first in message
+        if fault != "portal_get":  # which may also answer where the hub would say which commit it has
+            assert second[:12] in message
         with said() as told:
             assert editions_of(within(AT_ONCE_S, lambda: LOADERS["model"](st))) == {1}
             assert editions_of(within(AT_ONCE_S, lambda: LOADERS["tokenizer"](st))) == {1}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 import time
 import warnings
 from collections import Counter
@@ -47,6 +48,18 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+@pytest.fixture(scope="module")
+def downloaded(files: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache into which plain transformers has downloaded the repository."""
+    cache = tmp_path_factory.mktemp("downloaded")
+    with Hub() as hub:
+        hub.add(REPO, files)
+        with hub.applied(cache):
+            transformers.AutoModel.from_pretrained(REPO)
+            transformers.AutoTokenizer.from_pretrained(REPO)
+    return cache
+
+
 @pytest.fixture
 def hub() -> Iterator[Hub]:
     with Hub() as running:
@@ -59,13 +72,10 @@ def cache(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def commit(hub: Hub, cache: Path, files: dict[str, bytes]) -> str:
-    """The commit of the hub's main branch, downloaded by plain transformers."""
-    made = hub.add(REPO, files)
-    with hub.applied(cache):
-        transformers.AutoModel.from_pretrained(REPO)
-        transformers.AutoTokenizer.from_pretrained(REPO)
-    return made
+def commit(hub: Hub, cache: Path, files: dict[str, bytes], downloaded: Path) -> str:
+    """The commit of the hub's main branch, in the cache as plain transformers downloads it."""
+    shutil.copytree(downloaded, cache, symlinks=True)
+    return hub.add(REPO, files)
 
 
 def weights(model: Any) -> torch.Tensor:

@@ -164,13 +164,13 @@ def _explain(load: Load, failure: Exception) -> None:
         raise failure
     load.lost = load.lost or load.cut
     if load.missing or load.lost:
-        raise texts.not_cached(load) from failure
+        raise texts.damaged_copy(load) or texts.not_cached(load) from failure
     if (damage := damage_of(load)) is not None:
         raise damage from failure
     revision = load.revision or DEFAULT_REVISION
     if load.is_offline and load.repo_id and load.choice(load.repo_id, revision).snapshot is None:
         load.miss(load.repo_id, revision, None)
-        raise texts.not_cached(load) from failure
+        raise texts.damaged_copy(load) or texts.not_cached(load) from failure
     raise failure
 
 

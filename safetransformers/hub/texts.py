@@ -133,7 +133,18 @@ def not_cached(load: Load) -> NotCachedError:
     )
 
 
-def corrupt(repo_id: str, commit: str, found: Iterable[Damage], *, removed: bool = False) -> CorruptCacheError:
+def damaged_copy(load: Load) -> CorruptCacheError | None:
+    """The error for a commit that could have been served, if its files were sound."""
+    for (repo_id, _), (fault, choice) in load.missing.items():
+        for commit, found in choice.passed_over:
+            if wrong := [damage for damage in found if not is_missing(damage)]:
+                return corrupt(repo_id, commit, wrong, fault=fault)
+    return None
+
+
+def corrupt(
+    repo_id: str, commit: str, found: Iterable[Damage], *, removed: bool = False, fault: Fault | None = None
+) -> CorruptCacheError:
     """The error for files that are not what they should be."""
     count("hub.corrupt")
     damages = list(found)
@@ -142,7 +153,9 @@ def corrupt(repo_id: str, commit: str, found: Iterable[Damage], *, removed: bool
     return CorruptCacheError(
         "ST-HUB-006",
         f"{repo_id}: {listed(map(str, damages))}",
-        why=f"commit {commit}" + ("; the files had just been downloaded and were removed again" if removed else ""),
+        why=f"commit {commit}"
+        + (f"; {fault}" if fault else "")
+        + ("; just downloaded, and removed again" if removed else ""),
         do="load again" if removed else cure,
         off=OFF,
         repo_id=repo_id,
