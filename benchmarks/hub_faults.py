@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import importlib
 import json
 import os
 import selectors
@@ -149,6 +150,7 @@ def run_here(made: World, cell: Cell, place: Path, send: Callable[[Any], None]) 
                 break
         if cell.which == "guarded" and told == RIGHT:
             _go_offline()
+            send({"offline_later_s": None})  # from here on nothing counts as the guard's
             send({"offline_later_s": _offline_later_s(lambda: entry.load(LIBRARIES["offline"], entry.repo, keywords))})
 
 
@@ -183,6 +185,8 @@ def _go_offline() -> None:
             for constant in ("HF_HUB_OFFLINE", "_is_offline_mode"):
                 if constant in vars(module):
                     setattr(module, constant, True)
+    http: Any = importlib.import_module("huggingface_hub.utils._http")
+    (getattr(http, "close_session", None) or http.reset_sessions)()  # 0.x asks for the constant when it opens one
 
 
 def _give_up_rights() -> None:
@@ -210,8 +214,8 @@ def _read(reader: int, one: Running) -> bool:
 
 def row_of(cell: Cell, said: list[Any], offline: tuple[float, float], about: dict[str, str]) -> Row:
     """A cell's row: as good as its worst load."""
-    beside = [entry["offline_later_s"] for entry in said[1:] if isinstance(entry, dict) and "offline_later_s" in entry]
-    loads = [entry for entry in said[1:] if isinstance(entry, str) or "told" in entry]
+    end = next((i for i, one in enumerate(said) if "offline_later_s" in one), len(said))
+    loads, beside = said[1:end], [one["offline_later_s"] for one in said[end:] if one != "hung"]
     told = [load if isinstance(load, str) else load["told"] for load in loads]
     seconds = [LIMIT_S if isinstance(load, str) else load["s"] for load in loads]
     order = (RIGHT, ERROR, HUNG, WRONG)
@@ -232,7 +236,7 @@ def row_of(cell: Cell, said: list[Any], offline: tuple[float, float], about: dic
         first_s=f"{seconds[0]:.3f}",
         later_s=f"{statistics.median(seconds[1:]):.3f}" if seconds[1:] else "",
         offline_s=f"{offline[0]:.3f}",
-        offline_later_s=f"{(beside[0] if beside and beside[0] else offline[1]):.3f}",
+        offline_later_s=f"{(beside[-1] if beside and beside[-1] else offline[1]):.3f}",
     )
 
 

@@ -429,7 +429,7 @@ def _invalid(where: str, why: str) -> HubError:
 def _damaged(bundle: Path, found: list[Damage]) -> CorruptCacheError:
     return CorruptCacheError(
         "ST-HUB-105",
-        f"the bundle {relative(bundle)!r} is damaged: {texts.listed(map(texts.describe, found))}",
+        f"the bundle {relative(bundle)!r} is damaged: {texts.listed(map(str, found))}",
         why="the files are not those of its list; the cache was not changed",
         do=f"copy the bundle again, or {_AGAIN}",
         files=[damage.file for damage in found],

@@ -119,7 +119,7 @@ def prefetch(
             cannot be used (ST-HUB-103), the disk is full or read-only (ST-HUB-106).
         CorruptCacheError: a file is not what the hub's hash says, though it was fetched twice (ST-HUB-006).
 
-    Cost: two or three requests for each repository besides the downloads; each file is read once to hash it.
+    Cost: two to five requests for each repository besides the downloads; each file is read once to hash it.
     """
     if compat.hub_is_offline():
         raise HubError(

@@ -222,8 +222,3 @@ def _lost_of(load: Load) -> tuple[tuple[str, str], tuple[Fault | None, Choice]]:
 
 def _at(revision: str | None) -> str:
     return "" if revision in (None, "main") else f" --revision {revision}"
-
-
-def describe(damage: Damage) -> str:
-    """One damaged or missing file, in words."""
-    return str(damage)
