@@ -288,6 +288,13 @@ def hub_loaders() -> list[tuple[Any, str]]:
     return [*((owner, "from_pretrained") for owner in owners), (pipelines, "pipeline"), (transformers, "pipeline")]
 
 
+def xet_switch() -> tuple[Any, str]:
+    """The function by which huggingface_hub decides for each file whether hf_xet downloads it."""
+    from huggingface_hub import file_download
+
+    return file_download, "is_xet_available"
+
+
 def tokenizer_assembler() -> tuple[type, str]:
     """The method of every tokenizer that is given the files which were found."""
     from transformers.tokenization_utils_base import PreTrainedTokenizerBase

@@ -208,15 +208,16 @@ def _entry_targets() -> list[Target]:
 
 
 def _hub_targets() -> list[Target]:
-    """The one way of every request, and the one place where a tokenizer is given its files."""
+    """The ways of every request, and the one place where a tokenizer is given its files."""
     return [
         (compat.wire().client, "send", hub_client.send),
+        (*compat.xet_switch(), hub.is_xet_available),
         (*compat.tokenizer_assembler(), hub.tokenizer_files),
     ]
 
 
 # A pool's thread is not in the context of the load that it works for: these look for it themselves.
-_ASK_THEMSELVES: Final = frozenset({hub_client.send})
+_ASK_THEMSELVES: Final = frozenset({hub_client.send, hub.is_xet_available})
 
 _GROUPS: Final[dict[str, Callable[[], list[Target]]]] = {
     "models": _model_targets,

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import gguf
 import pytest
 import sentencepiece
 import torch
@@ -386,6 +387,18 @@ def test_a_user_who_forces_a_download_from_a_dead_hub_gets_an_error_quickly_and_
     assert any(request.method == "GET" and request.kind == "cdn" for request in hub.requests)
 
 
+@pytest.mark.parametrize("mode", ["fallback", "prefer", "raise"])
+@pytest.mark.parametrize("entry", ["AutoModel", "AutoTokenizer", "AutoConfig"])
+def test_a_user_who_forces_a_download_never_gets_the_cache_from_any_entry(
+    hub: Hub, cache: Path, snapshot: Path, quick: None, entry: str, mode: str
+) -> None:
+    """Plain transformers gives the cached files, though new ones were asked for."""
+    with hub.faulty("refused") as access, access.apply(cache), st.policy(offline=mode):
+        for revision in ("main", snapshot.name):
+            with pytest.raises((NotCachedError, StaleCacheError)):
+                getattr(st, entry).from_pretrained(REPO, force_download=True, revision=revision)
+
+
 def test_a_user_is_told_of_optional_files_that_could_not_be_looked_up(hub: Hub, cache: Path, tmp_path: Path) -> None:
     """Config and weights of a first download come; the server breaks down over what the model may have besides."""
     save(tiny("gpt2"), tmp_path / "gpt2")
@@ -548,3 +561,39 @@ def test_a_users_tokenizer_of_every_kind_loads_as_it_does_in_plain_transformers(
     if not isinstance(plain, str):
         with hub.faulty("refused") as access, access.apply(cache), pytest.warns(CachedCopyWarning):
             assert words(st, "me/words") == plain
+
+
+def test_a_users_tokenizer_inside_a_gguf_file_loads_as_it_does_in_plain_transformers(
+    hub: Hub, cache: Path, tmp_path: Path
+) -> None:
+    """The vocabulary is in the weights' file: no other file is missed."""
+    file = tmp_path / "gguf" / "tiny.gguf"
+    file.parent.mkdir()
+    write_gguf(file)
+    hub.add("me/gguf", file.parent)
+    with hub.applied(cache):
+        plain = transformers.AutoTokenizer.from_pretrained("me/gguf", gguf_file=file.name)
+        ours = st.AutoTokenizer.from_pretrained("me/gguf", gguf_file=file.name)
+    with hub.faulty("refused") as access, access.apply(cache), pytest.warns(CachedCopyWarning):
+        away = st.AutoTokenizer.from_pretrained("me/gguf", gguf_file=file.name)
+    expected = plain("hello world")["input_ids"]
+    assert len(set(expected)) > 1
+    assert ours("hello world")["input_ids"] == away("hello world")["input_ids"] == expected
+
+
+def write_gguf(path: Path) -> None:
+    """A Llama's tokenizer and the few numbers of a config, without tensors."""
+    tokens = ["<unk>", "<s>", "</s>", "\u2581", *"helowrd", "he", "ll", "hell", "\u2581hell"]
+    writer = gguf.GGUFWriter(path, "llama")
+    for key in ("block_count", "context_length", "embedding_length", "feed_forward_length", "attention.head_count"):
+        writer.add_uint32(f"llama.{key}", 2)
+    writer.add_float32("llama.attention.layer_norm_rms_epsilon", 1e-5)
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list(tokens)
+    writer.add_token_scores([-float(rank) for rank in range(len(tokens))])
+    writer.add_token_types([2, 3, 3, *[1] * (len(tokens) - 3)])
+    writer.add_unk_token_id(0)
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    for step in (writer.write_header_to_file, writer.write_kv_data_to_file, writer.write_tensors_to_file, writer.close):
+        step()

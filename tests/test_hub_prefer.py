@@ -18,7 +18,7 @@ from hub_server import Hub
 from models import tiny
 
 import safetransformers as st
-from safetransformers.errors import HubWarning
+from safetransformers.errors import CachedCopyWarning, HubWarning
 from safetransformers.hub import client, contact, freshness, integrity, load
 from safetransformers.hub.breaker import breakers
 
@@ -132,10 +132,12 @@ def test_a_user_who_prefers_the_cache_learns_later_which_commit_is_newer(
         checked()
         assert freshness.newer == {(REPO, "main"): news}
         assert len(hub.requests) == 1
-        st.AutoModel.from_pretrained(REPO)
-        st.AutoTokenizer.from_pretrained(REPO)
+        with pytest.warns(CachedCopyWarning) as told:
+            st.AutoModel.from_pretrained(REPO)
+            st.AutoTokenizer.from_pretrained(REPO)
         checked()
         assert len(hub.requests) == 1  # within ten minutes nobody asks again
+    assert all(commit in str(warning.message) and news[:12] in str(warning.message) for warning in told)
 
 
 def test_a_user_who_prefers_the_cache_has_the_hub_asked_again_after_ten_minutes(
@@ -171,7 +173,8 @@ def test_a_user_who_has_downloaded_the_newer_commit_is_served_it_from_then_on(
             assert torch.equal(weights(st.AutoModel.from_pretrained(REPO)), weights(tiny("bert")))
             checked()
         assert torch.equal(weights(st.AutoModel.from_pretrained(REPO)), weights(tiny("bert", seed=1)))
-        with st.policy(offline="prefer"):
+        with st.policy(offline="prefer"), warnings.catch_warnings():
+            warnings.simplefilter("error", HubWarning)
             assert torch.equal(weights(st.AutoModel.from_pretrained(REPO)), weights(tiny("bert", seed=1)))
             checked()
     assert freshness.newer == {}
@@ -193,6 +196,24 @@ def test_a_user_who_prefers_the_cache_is_not_disturbed_by_a_dead_hub(
         assert len(hub.connections) == asked_before
     assert torch.equal(weights(served), weights(tiny("bert")))
     assert freshness.newer == {}
+
+
+def test_a_user_who_prefers_a_copy_of_a_repository_that_is_gone_still_reaches_the_hub_for_others(
+    hub: Hub, cache: Path, commit: str, files: dict[str, bytes]
+) -> None:
+    """The hub has answered: it is not away."""
+    hub.add("me/other", files)
+    hub.remove(REPO)
+    with hub.applied(cache):
+        transformers.AutoConfig.from_pretrained("me/other")
+        with st.policy(offline="prefer"):
+            st.AutoConfig.from_pretrained(REPO)
+            checked()
+        hub.clear()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", HubWarning)
+            st.AutoConfig.from_pretrained("me/other")
+    assert hub.requests
 
 
 def test_a_user_who_prefers_the_cache_and_pins_a_commit_causes_no_request_ever(

@@ -19,7 +19,7 @@ from hub_server import Hub
 from models import tiny
 
 import safetransformers as st
-from safetransformers.errors import CorruptCacheError, HubWarning, StaleCacheError
+from safetransformers.errors import CachedCopyWarning, CorruptCacheError, HubWarning, StaleCacheError
 from safetransformers.hub import contact, freshness, integrity, load
 from safetransformers.hub.breaker import breakers
 
@@ -174,7 +174,8 @@ def test_a_user_whose_branch_was_verified_in_this_process_loads_it_when_the_hub_
             st.AutoModel.from_pretrained(REPO)
             st.AutoModel.from_pretrained(REPO, local_files_only=True)
         # The port of the healthy hub now hangs: the address, and so what was verified, stays the same.
-        with hub.faulty("hang") as access, access.apply(cache):
+        warned = pytest.warns(CachedCopyWarning, match=commit)
+        with hub.faulty("hang") as access, access.apply(cache), warned:
             served = st.AutoModel.from_pretrained(REPO)
         assert torch.equal(weights(served), weights(tiny("bert")))
         breakers.forget()
@@ -190,7 +191,7 @@ def test_a_user_with_two_commits_is_never_served_the_one_that_the_hub_did_not_na
     with hub.faulty("cdn_503") as access, access.apply(cache), st.strict(), pytest.raises(OSError, match="503"):
         st.AutoModel.from_pretrained(REPO)
     breakers.forget()
-    with hub.faulty("cdn_503") as access, access.apply(cache):
+    with hub.faulty("cdn_503") as access, access.apply(cache), pytest.warns(CachedCopyWarning, match=commit):
         assert torch.equal(weights(st.AutoModel.from_pretrained(REPO)), weights(tiny("bert")))
 
 

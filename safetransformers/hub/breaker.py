@@ -10,6 +10,7 @@ from typing import Final
 
 from .faults import Fault
 
+XET: Final = "xet"  # the circuit of the store that hf_xet reads, wherever it is
 OPEN_S: Final = 60.0  # how long a hub that did not answer is left alone
 MAX_OPEN_S: Final = 3600.0  # and at most, however long it asks for
 PROBE_S: Final = 10.0  # while one request tries again, the others go on as if the hub were still away

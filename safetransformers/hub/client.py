@@ -18,7 +18,7 @@ from .. import compat
 from ..counts import count
 from ..loading.rules import is_commit_hash
 from . import texts
-from .breaker import breakers, repo_key
+from .breaker import XET, breakers, repo_key
 from .contact import WITH_COPY_S, WITHOUT_COPY_S, NoContact, contact
 from .faults import Fault, is_html, of_answer, of_exception
 from .load import Load, Pin, of_any_thread, on_its_own, verified
@@ -48,7 +48,7 @@ def send(wrapped: Callable[..., Any], client: Any, args: tuple[Any, ...], kwargs
     load = of_any_thread(asked.repo_id if asked else None, url) or (on_its_own() if asked else None)
     if load is None or (asked is None and url not in load.places and not _is_of_the_hub(url)):
         return wrapped(*args, **kwargs)
-    exchange = _Exchange(load, request, kwargs, lambda: wrapped(*args, **kwargs))
+    exchange = _Exchange(load, client, request, kwargs, lambda: wrapped(*args, **kwargs))
     if asked is None:
         return exchange.elsewhere()
     try:
@@ -63,8 +63,8 @@ def send(wrapped: Callable[..., Any], client: Any, args: tuple[Any, ...], kwargs
 class _Exchange:
     """One request of a load."""
 
-    def __init__(self, load: Load, request: Any, kwargs: dict[str, Any], go: Callable[[], Any]) -> None:
-        self._load, self._request, self._kwargs, self._go = load, request, kwargs, go
+    def __init__(self, load: Load, client: Any, request: Any, kwargs: dict[str, Any], go: Callable[[], Any]) -> None:
+        self._load, self._client, self._request, self._kwargs, self._go = load, client, request, kwargs, go
         self._wire = compat.wire()
         self._url = self._wire.url(request)
         self._method = str(request.method).upper()
@@ -127,10 +127,33 @@ class _Exchange:
                 count(f"hub.fault.{fault.kind}")
             else:
                 breakers.close(server)
+                self._probe_xet(_lower(answer.headers).get("x-xet-cas-url"))
                 return self._watched(answer, None) if asked is None else self._learned(asked, answer)
         if asked is not None:
             self._load.lost[asked.path] = fault
         raise compat.blocked(str(fault))
+
+    def _probe_xet(self, store: str | None) -> None:
+        """hf_xet speaks to its store by itself, and waits minutes for one that is blocked: ask it before.
+
+        Raises:
+            huggingface_hub.errors.OfflineModeIsEnabled: where it does not answer; the load then goes without it.
+        """
+        if store is None:
+            return
+
+        def request() -> Any:
+            _is_sending.set(True)
+            return self._client.get(store, timeout=WITH_COPY_S)
+
+        try:
+            contact(request, lambda _: None, host(store), lambda: WITH_COPY_S, by_proxy=is_by_proxy(store)).close()
+        except NoContact as failure:
+            breakers.open(XET, failure.fault)
+            count(f"hub.fault.{failure.fault.kind}")
+            self._load.is_without_xet = True
+            raise compat.blocked(str(failure.fault)) from None
+        breakers.close(XET)
 
     def _of_the_loads_revision(self, asked: Asked) -> Asked:
         """Some look-ups of a load leave its revision out: transformers 4.57 asks the default branch for an adapter."""
@@ -199,10 +222,6 @@ class _Exchange:
         if is_commit_hash(commit) and self._load.pin(asked.repo_id, asked.revision) is None:
             self._load.pins[asked.repo_id, asked.revision] = Pin(str(commit))
             verified[asked.endpoint, asked.repo_id, asked.revision] = str(commit)
-        if "x-xet-hash" in headers:
-            self._load.is_offered_xet = True
-            if self._load.is_without_xet:
-                del answer.headers["x-xet-hash"]  # without it huggingface_hub downloads over plain HTTP
         if "location" in headers:
             self._load.places[urljoin(self._url, headers["location"])] = asked
         return self._watched(answer, asked)

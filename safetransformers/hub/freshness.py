@@ -11,7 +11,7 @@ from .. import compat, policies
 from ..counts import count
 from .breaker import breakers
 from .contact import WITHOUT_COPY_S
-from .faults import of_exception
+from .faults import Fault, of_answer, of_exception
 from .load import Load, Pin
 from .urls import host
 
@@ -53,8 +53,9 @@ def _check(key: tuple[str, str], pin: Pin) -> None:
         with policies.policy(offline="off"):  # the hub's own word, not the cache's
             commit = HfApi().model_info(key[0], revision=key[1], timeout=WITHOUT_COPY_S).sha
     except Exception as error:  # noqa: BLE001 - nobody waits for the answer; why there is none is kept and counted
-        fault = of_exception(error, host(endpoint))
-        breakers.open(endpoint, fault)
+        fault = _fault_of(error, host(endpoint))
+        if not fault.is_of_the_repo:
+            breakers.open(endpoint, fault)
         count(f"hub.fault.{fault.kind}")
         logger.info("whether %s has a newer commit is not known: %s", key[0], fault)
         return
@@ -65,3 +66,11 @@ def _check(key: tuple[str, str], pin: Pin) -> None:
     newer[key] = commit
     count("hub.newer_on_hub")
     logger.info("%s: the hub has commit %s, and %s is served from the cache", key[0], commit, pin.commit)
+
+
+def _fault_of(error: Exception, name: str) -> Fault:
+    response = getattr(error, "response", None)
+    if response is None:
+        return of_exception(error, name)
+    headers = {key.lower(): value for key, value in response.headers.items()}
+    return of_answer(response.status_code, headers, name) or Fault("no_repo", name)

@@ -15,8 +15,9 @@ from . import texts
 from .breaker import breakers, repo_key
 from .faults import Fault
 from .freshness import check_later
-from .load import Load, Pin, current, entered, served, verified
+from .load import Load, Pin, current, entered, is_without_xet, served, verified
 from .needs import need_of
+from .snapshots import ref, repo_folder
 from .soundness import damage_of
 from .urls import DEFAULT_REVISION
 
@@ -44,7 +45,10 @@ def from_pretrained(wrapped: Wrapped, owner: Any, args: tuple[Any, ...], kwargs:
         cache_dir=str(named.get("cache_dir") or compat.hub_cache()),
         is_offline=bool(named.get("local_files_only")) or compat.hub_is_offline(),
         is_forced=bool(named.get("force_download")),
+        is_pipeline=not isinstance(owner, type),
     )
+    if load.is_offline:
+        kwargs = _without_network(load, kwargs)
     return _run(load, wrapped, args, kwargs)
 
 
@@ -52,6 +56,11 @@ def is_offline_mode(wrapped: Wrapped, instance: Any, args: tuple[Any, ...], kwar
     """Around ``is_offline_mode``: transformers starts no requests of its own beside a load that the cache serves."""
     load = current()
     return (load is not None and any(pin.copy for pin in load.pins.values())) or bool(wrapped(*args, **kwargs))
+
+
+def is_xet_available(wrapped: Wrapped, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Around ``is_xet_available``: where the store of hf_xet does not answer, files come over plain HTTP."""
+    return bool(wrapped(*args, **kwargs)) and not is_without_xet()
 
 
 def tokenizer_files(wrapped: Wrapped, cls: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -72,8 +81,6 @@ def tokenizer_files(wrapped: Wrapped, cls: Any, args: tuple[Any, ...], kwargs: d
 
 
 def _run(load: Load, wrapped: Wrapped, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    if load.mode == "raise" and load.is_offline:
-        _refuse_what_can_move(load)
     for _ in range(_MAX_ATTEMPTS):
         result, failure = _attempt(load, wrapped, args, kwargs)
         if load.error is not None:
@@ -98,7 +105,7 @@ def _run(load: Load, wrapped: Wrapped, args: tuple[Any, ...], kwargs: dict[str, 
             served.pop(repo_id, None)  # the hub has named a commit, which may be newer
     texts.tell(load)
     texts.tell_unknown(load)
-    if load.mode == "prefer":
+    if load.mode == "prefer" and not load.is_offline:
         check_later(load)
     return result
 
@@ -113,10 +120,15 @@ def _attempt(load: Load, wrapped: Wrapped, args: tuple[Any, ...], kwargs: dict[s
 
 def _another_way(load: Load, failure: Exception | None, kwargs: dict[str, Any]) -> dict[str, Any] | None:
     """The arguments for one more attempt, of another commit or by another name; ``None`` where there is none."""
-    if load.repo_id is None or load.is_forced or load.mode == "raise":
+    if load.repo_id is None or load.is_forced:
         return None
     revision = load.revision or DEFAULT_REVISION
     pin = load.pin(load.repo_id, revision)
+    is_by_name = pin is not None and kwargs.get("revision") != pin.commit
+    if pin is not None and is_by_name and _cannot_write(failure) and load.is_whole(load.repo_id, pin.commit):
+        return {**kwargs, "revision": pin.commit}  # huggingface_hub writes down what a name means, and no commit hash
+    if load.mode == "raise":
+        return None
     if isinstance(failure, SafeTransformersError) and not isinstance(failure, VocabularyError):
         return None
     is_unfinished = load.lost and pin is not None and not load.is_whole(load.repo_id, pin.commit)
@@ -124,14 +136,9 @@ def _another_way(load: Load, failure: Exception | None, kwargs: dict[str, Any]) 
         return kwargs if _retreat(load, pin, revision) else None
     if failure is None:
         return None
-    if load.is_offered_xet and not load.is_without_xet and not load.missing:
-        load.is_without_xet = True
+    if load.is_without_xet and not load.was_tried_without_xet:
+        load.was_tried_without_xet = True
         return kwargs
-    if pin is not None and pin.copy is not None and _cannot_write(failure) and kwargs.get("revision") != pin.commit:
-        return {**kwargs, "revision": pin.commit}
-    if pin is None and load.is_offline and isinstance(failure, OSError):
-        found = load.stand_in(load.repo_id, revision, None)
-        return {**kwargs, "revision": found.commit} if found and found.commit != revision else None
     return None
 
 
@@ -149,6 +156,7 @@ def _retreat(load: Load, pin: Pin, revision: str) -> bool:
         return False
     breakers.open(repo_key(compat.hub_endpoint(), load.repo_id), fault)
     load.lost.clear()
+    load.missing.clear()
     load.is_given_up = False
     return True
 
@@ -174,17 +182,24 @@ def _explain(load: Load, failure: Exception) -> None:
     raise failure
 
 
-def _refuse_what_can_move(load: Load) -> None:
-    """Strict mode asks the hub what a name means, and here no request is allowed.
+def _without_network(load: Load, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a load that makes no request: of the commit that is whole, where the cache's ref names another.
 
     Raises:
-        StaleCacheError: where the revision is no commit hash, and the hub did not name one for it in this process.
+        StaleCacheError: in strict mode, where the revision is no commit hash, and the hub did not name one for it in
+            this process.
     """
     revision = load.revision or DEFAULT_REVISION
-    if load.repo_id is None or is_commit_hash(revision):
-        return
-    if (compat.hub_endpoint(), load.repo_id, revision) not in verified:
-        raise texts.stale(load.repo_id, revision, None, load.choice(load.repo_id, revision))
+    if load.repo_id is None or load.is_forced or is_commit_hash(revision):
+        return kwargs
+    if load.mode == "raise":
+        if (compat.hub_endpoint(), load.repo_id, revision) not in verified:
+            raise texts.stale(load.repo_id, revision, None, load.choice(load.repo_id, revision))
+        return kwargs
+    pin = load.stand_in(load.repo_id, revision, None)
+    if pin is None or pin.commit == ref(repo_folder(load.cache_dir, load.repo_id), revision):
+        return kwargs
+    return {**kwargs, "revision": pin.commit}
 
 
 def _cannot_write(failure: BaseException | None) -> bool:

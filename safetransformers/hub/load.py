@@ -7,12 +7,13 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from .. import compat, policies
 from ..errors import SafeTransformersError
 from ..loading.rules import is_commit_hash
+from .breaker import XET, breakers
 from .faults import Fault
 from .integrity import Damage
 from .snapshots import Choice, Need, Snapshot, choose, commits, lacks, repo_folder
@@ -52,11 +53,12 @@ class Load:
     start_s: float = field(default_factory=time.time)
     is_offline: bool = False  # the user's own: local_files_only or HF_HUB_OFFLINE
     is_forced: bool = False  # force_download
+    is_pipeline: bool = False
     is_alone: bool = False  # one request of a library that calls huggingface_hub itself
     has_failed: bool = False  # the hub was asked, and did not answer
     is_given_up: bool = False  # a download stalls, and a whole older commit is there
-    is_offered_xet: bool = False  # the hub named a second store for a file, which hf_xet reads in its own way
-    is_without_xet: bool = False  # that store failed: the next attempt goes without it
+    is_without_xet: bool = False  # the store that hf_xet reads does not answer: the next attempt goes without it
+    was_tried_without_xet: bool = False
     interruptions: int = 0  # of downloads, since one made progress
     pins: dict[tuple[str, str], Pin] = field(default_factory=dict)
     barred: set[tuple[str, str]] = field(default_factory=set)
@@ -134,7 +136,19 @@ class Load:
         return choose(self.cache_dir, repo_id, revision, need, verify="hash", **named)
 
     def _need(self, repo_id: str) -> Need:
-        return self.need if repo_id == self.repo_id else Need()
+        if repo_id != self.repo_id:
+            return Need()
+        if self.is_pipeline:
+            has_tokenizer = self._has_anywhere(repo_id, Need(tokenizer=True))
+            return replace(
+                self.need, tokenizer=has_tokenizer, processor=self._has_anywhere(repo_id, Need(processor=True))
+            )
+        return self.need
+
+    def _has_anywhere(self, repo_id: str, need: Need) -> bool:
+        """Whether a cached commit has what prepares a model's input: a pipeline then reads it, of one commit."""
+        known = commits(repo_folder(self.cache_dir, repo_id))
+        return any(not lacks(one, need, known, verify="size") for one in known)
 
 
 served: Final[dict[str, str]] = {}
@@ -163,6 +177,11 @@ def of_any_thread(repo_id: str | None, url: str) -> Load | None:
         if url in load.places or (repo_id is not None and load.concerns(repo_id)):
             return load
     return None
+
+
+def is_without_xet() -> bool:
+    """Whether a load under way has found that the store of hf_xet does not answer, or one before it has."""
+    return any(load.is_without_xet for load in list(_under_way)) or breakers.fault(XET) is not None
 
 
 def on_its_own() -> Load | None:

@@ -38,6 +38,7 @@ def tell(load: Load) -> None:
         count("hub.served_from_cache")
         name = load.as_asked(repo_id, revision)
         newer = pin.newer or seen_on_hub.get((repo_id, name))
+        newer = None if newer == pin.commit else newer
         if pin.fault is None and not pin.passed_over and newer is None:
             continue  # the policy, or the user, wants the copy
         code = "ST-HUB-001" if pin.fault else "ST-HUB-002"
@@ -46,7 +47,7 @@ def tell(load: Load) -> None:
         do = (
             f"nothing, if that commit will do: revision={pin.commit!r} asks for it without a warning"
             if pin.fault and not pin.fault.is_of_the_repo
-            else f"once the hub answers again: safetransformers prefetch {repo_id}{_at(name)}"
+            else f"where the hub can be reached: safetransformers prefetch {repo_id}{_at(name)}"
         )
         text = message(
             code, what, why, do, 'warnings.simplefilter("ignore", safetransformers.errors.CachedCopyWarning)'

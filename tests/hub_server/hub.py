@@ -66,10 +66,10 @@ class Hub:
         (40, True)
     """
 
-    def __init__(self, *, page_size: int = 1000) -> None:
+    def __init__(self, *, page_size: int = 1000, xet_store: str | None = None) -> None:
         self.requests: list[Request] = []
         self.connections: list[Kind] = []
-        self.page_size = page_size
+        self.page_size, self.xet_store = page_size, xet_store
         self._store = Store()
         self._active: _ActiveFault | None = None
         self._stack = ExitStack()
@@ -81,7 +81,7 @@ class Hub:
         portal = self._listen(self._serve_portal)
         dead_port = self._stack.enter_context(closed_port())
         self._places = Places(self.cdn_url, portal.url, f"http://{LOCALHOST}:{dead_port}")
-        self._protocol = Protocol(self._store, self.cdn_url, self.page_size)
+        self._protocol = Protocol(self._store, self.cdn_url, self.page_size, self.xet_store)
         self._stack.callback(self._closing.set)  # before any port closes, so that no thread is waited for in vain
         return self
 

@@ -1,12 +1,14 @@
 """What a healthy hub answers: a pure function from a store and a request to a reply.
 
 The addresses, headers and error codes are those that huggingface_hub 0.36 and 2.4 ask for and read (file_download.py,
-hf_api.py, _snapshot_download.py, utils/_http.py). Xet storage is never offered, so every file comes over plain HTTP.
+hf_api.py, _snapshot_download.py, utils/_http.py). Xet storage is offered where a store is named, which is only ever one
+that does not answer: every file comes over plain HTTP.
 """
 
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
@@ -15,7 +17,17 @@ from .messages import PORTAL_PAGE, Kind, Reply, Request, error_reply, html_reply
 from .store import Blob, Repo, Store
 
 _DATE = "2024-01-01T00:00:00.000Z"
-_REPO_SUBPATHS = {"revision", "tree", "refs", "paths-info", "resolve", "auth-check", "discussions", "commits"}
+_REPO_SUBPATHS = {
+    "auth-check",
+    "commits",
+    "discussions",
+    "paths-info",
+    "refs",
+    "resolve",
+    "revision",
+    "tree",
+    "xet-read-token",
+}
 
 
 @dataclass(frozen=True)
@@ -26,11 +38,13 @@ class Protocol:
         store: The repositories.
         cdn_url: Base address of the file store that LFS files are redirected to.
         page_size: Entries of a tree listing per page: 1000 on the real hub.
+        xet_store: Address of the store that hf_xet is sent to; ``None`` offers none.
     """
 
     store: Store
     cdn_url: str
     page_size: int = 1000
+    xet_store: str | None = None
 
     def answer(self, request: Request, base_url: str) -> Reply:
         """The reply to a request that came to ``base_url``."""
@@ -40,7 +54,7 @@ class Protocol:
             return self._stored_file(parts, request)
         if request.kind == "resolve":
             at = parts.index("resolve", 1)
-            return self._resolve("/".join(parts[:at]), parts[at + 1], "/".join(parts[at + 2 :]), request)
+            return self._resolve("/".join(parts[:at]), parts[at + 1], "/".join(parts[at + 2 :]), request, base_url)
         if request.kind == "api":
             query = parse_qs(url.query)
             if parts[1] == "models" and len(parts) > 2:
@@ -57,7 +71,7 @@ class Protocol:
         headers = {"ETag": f'"{blob.etag}"', "Accept-Ranges": "bytes", "Content-Type": "binary/octet-stream"}
         return ranged(Reply(200, headers, blob), request.headers.get("range"))
 
-    def _resolve(self, repo_id: str, revision: str, name: str, request: Request) -> Reply:
+    def _resolve(self, repo_id: str, revision: str, name: str, request: Request, base_url: str) -> Reply:
         found = self._commit(repo_id, revision, request)
         if isinstance(found, Reply):
             return found
@@ -80,6 +94,9 @@ class Protocol:
             return ranged(Reply(200, headers, blob), request.headers.get("range"))
         location = f"{self.cdn_url}/repos/{blob.sha256[:2]}/{blob.sha256}?{urlencode({'filename': file_name})}"
         linked = {"X-Linked-Etag": f'"{blob.sha256}"', "X-Linked-Size": str(blob.size), "Location": location}
+        if self.xet_store is not None:
+            route = f"{base_url}/api/models/{repo_id}/xet-read-token/{commit}"
+            linked |= {"X-Xet-Hash": blob.sha256, "X-Xet-Refresh-Route": route}
         return Reply(
             302, {**marks, **linked, "Content-Type": "text/plain"}, f"Found. Redirecting to {location}".encode()
         )
@@ -97,6 +114,9 @@ class Protocol:
             return json_reply(_info(repo_id, repo, commit, blobs="blobs" in query), headers={"X-Repo-Commit": commit})
         if what == "refs":
             return json_reply(_refs(repo))
+        if what == "xet-read-token" and self.xet_store is not None:
+            token = {"X-Xet-Access-Token": "token", "X-Xet-Token-Expiration": str(int(time.time()) + 3600)}
+            return json_reply({}, headers={**token, "X-Xet-Cas-Url": self.xet_store})
         if what == "auth-check":
             return _gated(repo_id, request) if repo.gated else json_reply({})
         if what == "discussions":
