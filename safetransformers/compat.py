@@ -236,6 +236,13 @@ def hub_endpoint() -> str:
     return normal(str(constants.ENDPOINT)).rstrip("/")
 
 
+def hub_endpoint_is_private() -> bool:
+    """Whether ``HF_ENDPOINT`` holds a user name or password, which transformers repeats in its messages."""
+    from huggingface_hub import constants
+
+    return "@" in str(constants.ENDPOINT)
+
+
 def hub_cache() -> str:
     """The cache that transformers reads, where a call does not name one."""
     from huggingface_hub import constants

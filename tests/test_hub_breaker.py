@@ -335,9 +335,9 @@ def test_a_users_request_ends_at_one_deadline_for_all_tries(limit_s: float, monk
     monkeypatch.setattr(contact, "WITH_COPY_S", 0.3)
     _, tries, took_s = ask(ConnectionRefusedError(), limit_s=limit_s)
     assert 1 <= tries <= 6 and took_s < limit_s
-    found, tries, took_s = ask(lambda: time.sleep(2.6) or Answer(), limit_s=limit_s)
+    found, tries, took_s = ask(lambda: time.sleep(5.0) or Answer(), limit_s=limit_s)
     assert found.kind == "timeout" and tries == 1
-    assert limit_s <= took_s < limit_s + 0.4
+    assert limit_s <= took_s < limit_s + 1.5
 
 
 def test_an_answer_that_comes_too_late_for_a_user_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:

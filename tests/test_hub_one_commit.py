@@ -36,7 +36,12 @@ from safetransformers.hub.breaker import breakers
 
 REPO = "me/gpt"
 HANGS_S = 10.0  # longer than a download of ours is watched, shorter than the tries of huggingface_hub
-STEPS = {"model": 1, "tokenizer": 3, "pipeline": 4}  # a pipeline makes dozens of requests: not each is stopped at
+STEPS = {
+    "model": 1,
+    "model_class": 1,
+    "tokenizer": 3,
+    "pipeline": 4,
+}  # a pipeline makes dozens of requests: not each is stopped at
 AT_ONCE_S = 1.0  # less than any deadline
 NOBODY = 65534
 Files = dict[str, bytes]
@@ -186,12 +191,13 @@ def test_a_user_whose_upgrade_stopped_before_the_weights_gets_the_old_commit_and
 
 @pytest.mark.usefixtures("short_deadlines")
 @pytest.mark.parametrize("how", NO_NETWORK)
-def test_a_user_whose_upgrade_stopped_before_the_tokenizer_gets_a_pipeline_of_one_commit(
-    how: str, hub: Hub, cache: Path, editions: Editions
+@pytest.mark.parametrize("order", [("pipeline",), ("tokenizer", "model")])
+def test_a_user_whose_upgrade_stopped_before_the_tokenizer_gets_model_and_tokenizer_of_one_commit(
+    order: tuple[str, ...], how: str, hub: Hub, cache: Path, editions: Editions
 ) -> None:
     half_upgraded(hub, cache, editions, "model")
     with no_network(hub, how, cache) as kwargs:
-        assert editions_of(LOADERS["pipeline"](st, **kwargs)) == {1}
+        assert [editions_of(LOADERS[name](st, **kwargs)) for name in order] == [{1}] * len(order)
 
 
 @pytest.mark.usefixtures("short_deadlines")
@@ -242,6 +248,21 @@ def test_a_short_hash_finds_a_commit_that_was_fetched_by_another_name(
 
 
 @pytest.mark.usefixtures("short_deadlines")
+@pytest.mark.parametrize("how", NO_NETWORK)
+def test_only_the_default_branch_may_be_a_commit_without_a_name(
+    how: str, hub: Hub, cache: Path, editions: Editions
+) -> None:
+    commit = hub.add(REPO, editions[1])
+    hub.tag(REPO, "v1", commit)
+    fetch(hub, cache, revision=commit)
+    hub.clear()
+    with no_network(hub, how, cache) as kwargs:
+        with pytest.raises(NotCachedError, match="v1"):
+            LOADERS["model"](st, revision="v1", **kwargs)
+        assert editions_of(LOADERS["model"](st, **kwargs)) == {1}
+
+
+@pytest.mark.usefixtures("short_deadlines")
 @pytest.mark.parametrize("name", LOADERS)
 def test_a_config_says_the_same_commit_as_through_plain_transformers(
     name: str, hub: Hub, cache: Path, editions: Editions
@@ -277,7 +298,7 @@ class At(list[Any]):
 
 
 @pytest.mark.parametrize("is_warm", [False, True])
-@pytest.mark.parametrize("name", ["model", "tokenizer", "pipeline"])
+@pytest.mark.parametrize("name", ["model", "tokenizer", "pipeline", "model_class"])
 def test_a_hub_that_gets_a_commit_at_any_moment_of_a_load_gives_all_of_one(
     name: str, is_warm: bool, tmp_path: Path, editions: Editions
 ) -> None:
@@ -292,7 +313,11 @@ def test_a_hub_that_gets_a_commit_at_any_moment_of_a_load_gives_all_of_one(
                 commits.add(hub.add(REPO, editions[2]))
             hub.requests = At(count, lambda hub=hub, commits=commits: commits.add(hub.add(REPO, editions[3])))
             with hub.applied(cache), said() as told:
-                found = LOADERS[name](st)
+                if name == "model_class":
+                    with st.patched():
+                        found = transformers.GPT2LMHeadModel.from_pretrained(REPO)
+                else:
+                    found = LOADERS[name](st)
             assert not told
             assert len(editions_of(found)) == 1, (count, editions_of(found))
             seen |= editions_of(found)
@@ -355,7 +380,7 @@ def test_a_user_gets_the_old_commit_while_the_new_one_cannot_be_fetched_and_the_
     fetch(hub, cache)
     second = hub.add(REPO, editions[2])
     with hub.faulty(fault) as access, access.apply(cache):
-        with said() as told:
+        with said(HubWarning) as told:
             assert editions_of(within(HANGS_S, lambda: LOADERS["model"](st))) == {1}
         (message,) = told
         assert first in message

@@ -188,7 +188,7 @@ def test_a_user_who_prefers_the_cache_is_not_disturbed_by_a_dead_hub(
         warnings.simplefilter("error")
         start_s = time.monotonic()
         served = st.AutoModel.from_pretrained(REPO)
-        assert time.monotonic() - start_s < 1
+        assert time.monotonic() - start_s < contact.WITH_COPY_S
         checked()
         asked_before = len(hub.connections)
         st.AutoTokenizer.from_pretrained(REPO)

@@ -88,10 +88,13 @@ def _run(load: Load, wrapped: Wrapped, args: tuple[Any, ...], kwargs: dict[str, 
         changed = _another_way(load, failure, kwargs)
         if changed is None:
             break
-        kwargs = changed
+        kwargs, failure = changed, None  # its traceback holds what the attempt had loaded
     if failure is not None:
         try:
-            _explain(load, failure)
+            reason = _reason(load, failure)
+            if reason is failure:
+                raise failure
+            raise reason from (None if compat.hub_endpoint_is_private() else failure)
         finally:
             del failure  # its traceback holds this frame
     if (damage := damage_of(load)) is not None:
@@ -161,25 +164,17 @@ def _retreat(load: Load, pin: Pin, revision: str) -> bool:
     return True
 
 
-def _explain(load: Load, failure: Exception) -> None:
-    """Raise what a load has failed with, or the reason behind it.
-
-    Raises:
-        NotCachedError: where the hub did not answer, or was not to be asked.
-        CorruptCacheError: where a file that was read is damaged.
-    """
+def _reason(load: Load, failure: Exception) -> Exception:
+    """The error that says why a load has failed: ours where the hub, the cache or a file is why, else its own."""
     if isinstance(failure, SafeTransformersError) and not isinstance(failure, VocabularyError):
-        raise failure
+        return failure
     load.lost = load.lost or load.cut
-    if load.missing or load.lost:
-        raise texts.damaged_copy(load) or texts.not_cached(load) from failure
-    if (damage := damage_of(load)) is not None:
-        raise damage from failure
     revision = load.revision or DEFAULT_REVISION
     if load.is_offline and load.repo_id and load.choice(load.repo_id, revision).snapshot is None:
         load.miss(load.repo_id, revision, None)
-        raise texts.damaged_copy(load) or texts.not_cached(load) from failure
-    raise failure
+    if load.missing or load.lost:
+        return texts.damaged_copy(load) or texts.not_cached(load)
+    return damage_of(load) or failure
 
 
 def _without_network(load: Load, kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -82,13 +82,13 @@ def stale(repo_id: str, revision: str, fault: Fault | None, choice: Choice) -> S
     count("hub.stale")
     copy = choice.snapshot
     has = f"the cache has commit {copy.commit}, cached {age(copy)}" if copy else "the cache has no whole copy either"
-    pin = copy.commit if copy else "<commit hash>"
+    pinned = f'from_pretrained("{repo_id}", revision="{copy.commit if copy else ""}")'
     return StaleCacheError(
         "ST-HUB-004",
         f"{repo_id}: what {revision!r} means now cannot be verified",
         why=f"{fault or 'no request is allowed here (HF_HUB_OFFLINE or local_files_only)'}; {has}; the policy is "
         "offline='raise'",
-        do=f'from_pretrained("{repo_id}", revision="{pin}")',
+        do=pinned if copy else f"where the hub can be reached: safetransformers prefetch {repo_id}{_at(revision)}",
         off='with safetransformers.policy(offline="fallback"): ...',
         repo_id=repo_id,
         revision=revision,
