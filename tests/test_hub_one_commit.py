@@ -255,6 +255,7 @@ def test_only_the_default_branch_may_be_a_commit_without_a_name(
     commit = hub.add(REPO, editions[1])
     hub.tag(REPO, "v1", commit)
     fetch(hub, cache, revision=commit)
+    shutil.rmtree(repository(cache, REPO) / "refs", ignore_errors=True)  # some look-ups leave the revision out
     hub.clear()
     with no_network(hub, how, cache) as kwargs:
         with pytest.raises(NotCachedError, match="v1"):
