@@ -10,6 +10,7 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, Final
@@ -28,13 +29,13 @@ Target = tuple[Any, str, Wrapper]
 class _Installed:
     """One wrapper on one target. Off for good once removed, also where a foreign closure keeps it alive."""
 
-    def __init__(self, target: Any, name: str, wrapper: Wrapper, *, asks_itself: bool = False) -> None:
-        self.target, self.name, self._wrapper, self._asks_itself = target, name, wrapper, asks_itself
+    def __init__(self, target: Any, name: str, wrapper: Wrapper) -> None:
+        self.target, self.name, self._wrapper = target, name, wrapper
         self._is_installed = True
         self._handle = wrapt.wrap_function_wrapper(target, name, self._ask_first)
 
     def _ask_first(self, wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: Any) -> Any:
-        if not self._is_installed or not (self._asks_itself or is_on()):
+        if not self._is_installed or not is_on():
             return wrapped(*args, **kwargs)
         return self._wrapper(wrapped, instance, args, kwargs)
 
@@ -166,9 +167,7 @@ def _settle() -> None:
     for group, targets in _GROUPS.items():
         needed = is_on_everywhere() or _state.loads[group] > 0
         if needed and group not in _state.installed:
-            _state.installed[group] = [
-                _Installed(*target, asks_itself=target[2] in _ASK_THEMSELVES) for target in targets()
-            ]
+            _state.installed[group] = [_Installed(*target) for target in targets()]
         elif not needed:
             for installed in reversed(_state.installed.pop(group, [])):
                 installed.remove()
@@ -212,12 +211,10 @@ def _hub_targets() -> list[Target]:
     return [
         (compat.wire().client, "send", hub_client.send),
         (*compat.xet_switch(), hub.is_xet_available),
+        (ThreadPoolExecutor, "submit", hub.in_context),
         (*compat.tokenizer_assembler(), hub.tokenizer_files),
     ]
 
-
-# A pool's thread is not in the context of the load that it works for: these look for it themselves.
-_ASK_THEMSELVES: Final = frozenset({hub_client.send, hub.is_xet_available})
 
 _GROUPS: Final[dict[str, Callable[[], list[Target]]]] = {
     "models": _model_targets,

@@ -135,7 +135,6 @@ def world(folder: Path) -> Iterator[World]:
 def forget_everything() -> None:
     """What this process has learned of hubs and caches, as if it had just been started."""
     breakers.forget()
-    hub_load.served.clear()
     hub_load.verified.clear()
     forget_freshness()
 

@@ -42,7 +42,6 @@ COMMIT = "a1" * 20
 def nothing_learned_yet() -> None:
     for state in (breakers, freshness, integrity):
         state.forget()
-    load.served.clear()
     load.verified.clear()
 
 

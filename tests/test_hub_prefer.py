@@ -30,7 +30,6 @@ ENTRIES = ("AutoModel", "AutoTokenizer", "AutoConfig")
 def nothing_learned_yet() -> None:
     for state in (breakers, freshness, integrity):
         state.forget()
-    load.served.clear()
     load.verified.clear()
 
 
@@ -303,7 +302,7 @@ def test_a_user_who_switches_the_guard_off_meets_none_of_it(
         st.AutoModel.from_pretrained(REPO)
         with st.patched():
             transformers.AutoTokenizer.from_pretrained(REPO)
-    assert breakers._circuits == {} and load.served == {} and load.verified == {}
+    assert breakers._circuits == {} and load.verified == {}
 
 
 def test_a_user_who_switches_the_guard_off_gets_plain_errors(hub: Hub, cache: Path, files: dict[str, bytes]) -> None:

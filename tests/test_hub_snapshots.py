@@ -202,20 +202,6 @@ def test_an_abbreviated_hash_means_one_commit_or_none(repo: Repo) -> None:
     assert served(repo, BOTH, "abcdef01") == branch
 
 
-def test_a_process_stays_with_the_commit_that_it_serves(repo: Repo) -> None:
-    old = repo.commit("old", text_model(1), age_s=1000)
-    new = repo.commit("new", text_model(2), ref="main")
-    assert served(repo, BOTH) == new
-    assert served(repo, BOTH, prefer_commit=old) == old
-    assert served(repo, BOTH, revision=new, prefer_commit=old) == new
-    assert served(repo, BOTH, prefer_commit=commit_hash("never seen")) == new
-    repo.truncate(old, "model.safetensors", 9)
-    choice = choose(repo.cache, "org/model", None, BOTH, prefer_commit=old)
-    assert choice.snapshot is not None and choice.snapshot.commit == new
-    assert [commit for commit, _ in choice.passed_over] == [old]
-
-
-@pytest.mark.parametrize("text", ["", "not a commit", "0" * 39, "0" * 41, "G" * 40, "../" * 20, "\xff\xfe", "é" * 40])
 def test_a_garbled_ref_is_no_ref(repo: Repo, text: str) -> None:
     commit = repo.commit("one", text_model())
     repo.write_ref("main", text)

@@ -31,7 +31,6 @@ ENTRIES = ("AutoModel", "AutoTokenizer", "AutoConfig")
 def nothing_learned_yet() -> None:
     for state in (breakers, freshness, integrity):
         state.forget()
-    load.served.clear()
     load.verified.clear()
 
 

@@ -39,7 +39,6 @@ TOKEN = "hf_abcdefghijklmnopqrstuvwxyz012345"
 def nothing_learned_yet() -> None:
     for state in (breakers, freshness, integrity):
         state.forget()
-    load.served.clear()
     load.verified.clear()
 
 

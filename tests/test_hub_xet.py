@@ -26,7 +26,6 @@ pytest.importorskip("hf_xet", reason="huggingface_hub asks for the store only wh
 @pytest.fixture(autouse=True)
 def nothing_known() -> Iterator[None]:
     breakers.forget()
-    load.served.clear()
     load.verified.clear()
     yield
     breakers.forget()

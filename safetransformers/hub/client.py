@@ -10,9 +10,8 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import replace
 from typing import Any, Final
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from .. import compat
 from ..counts import count
@@ -21,7 +20,7 @@ from . import texts
 from .breaker import XET, breakers, repo_key
 from .contact import WITH_COPY_S, WITHOUT_COPY_S, NoContact, contact
 from .faults import Fault, is_html, of_answer, of_exception
-from .load import Load, Pin, of_any_thread, on_its_own, verified
+from .load import Load, Pin, current, on_its_own, verified
 from .replies import reply
 from .snapshots import commits, repo_folder
 from .urls import DEFAULT_REVISION, Asked, at_commit, host, is_by_proxy, normal, parse
@@ -45,7 +44,7 @@ def send(wrapped: Callable[..., Any], client: Any, args: tuple[Any, ...], kwargs
         return wrapped(*args, **kwargs)
     url = compat.wire().url(request)
     asked = parse(url, compat.hub_endpoint())
-    load = of_any_thread(asked.repo_id if asked else None, url) or (on_its_own() if asked else None)
+    load = current() or (on_its_own() if asked else None)
     if load is None or (asked is None and url not in load.places and not _is_of_the_hub(url)):
         return wrapped(*args, **kwargs)
     exchange = _Exchange(load, client, request, kwargs, lambda: wrapped(*args, **kwargs))
@@ -54,10 +53,8 @@ def send(wrapped: Callable[..., Any], client: Any, args: tuple[Any, ...], kwargs
     try:
         return exchange.with_hub(asked)
     finally:
-        if load.is_alone:  # no loader of transformers is there to tell it at its end
-            texts.tell(load)
-            if load.error is not None:
-                raise load.error
+        if load.is_alone and load.error is not None:  # no loader of transformers is there to raise it at its end
+            raise load.error
 
 
 class _Exchange:
@@ -74,7 +71,9 @@ class _Exchange:
         """The answer of the hub, or of the cache in its place."""
         load = self._load
         load.repo_id = load.repo_id or asked.repo_id  # of a pipeline with a default model
-        asked = self._of_the_loads_revision(asked)
+        is_aside = self._is_aside(asked)
+        if is_aside and (load.mode == "raise" or load.is_offline or breakers.fault(asked.endpoint) is not None):
+            raise compat.blocked(f"{asked.path} is looked up in another revision than the one that is loaded")
         pin = load.pin(asked.repo_id, asked.revision) or self._without_contact(asked)
         if pin is not None and pin.copy is not None:
             return reply(self._request, self._method, asked, pin)
@@ -104,6 +103,8 @@ class _Exchange:
                 answer.close()
                 return reply(self._request, self._method, asked, stand_in)
         load.has_failed = True
+        if is_aside:
+            raise compat.blocked(str(fault))
         stand_in = self._stand_in(asked, fault)
         if stand_in is None:
             load.miss(asked.repo_id, asked.revision, fault)
@@ -155,18 +156,11 @@ class _Exchange:
             raise compat.blocked(str(failure.fault)) from None
         breakers.close(XET)
 
-    def _of_the_loads_revision(self, asked: Asked) -> Asked:
-        """Some look-ups of a load leave its revision out: transformers 4.57 asks the default branch for an adapter."""
-        revision = self._load.revision
-        if (
-            asked.repo_id != self._load.repo_id
-            or asked.revision != DEFAULT_REVISION
-            or revision in (None, DEFAULT_REVISION)
-        ):
-            return asked
-        self._url = at_commit(self._url, asked, quote(str(revision), safe=""))
-        self._wire.redirect(self._request, self._url)
-        return replace(asked, revision=str(revision))
+    def _is_aside(self, asked: Asked) -> bool:
+        """Whether a look-up leaves the load's revision out: 4.57 asks the default branch for an adapter."""
+        revision = self._load.revision or DEFAULT_REVISION
+        is_other = asked.revision == DEFAULT_REVISION != revision
+        return is_other and asked.repo_id == self._load.repo_id and asked.kind == "file"
 
     def _contact(self, server: str, name: str, judge: Callable[[Any], Fault | None], asked: Asked | None) -> Any:
         def request() -> Any:
@@ -233,10 +227,11 @@ class _Exchange:
         if (
             load.mode != "raise"
             and not load.is_forced
+            and not load.is_alone
             and (fault := breakers.fault(repo_key(asked.endpoint, asked.repo_id)))
         ):
             return load.stand_in(asked.repo_id, asked.revision, fault)
-        if load.is_forced or not (load.is_offline or load.mode == "prefer" or pinned):
+        if load.is_forced or load.is_alone or not (load.is_offline or load.mode == "prefer" or pinned):
             return None
         return load.stand_in(asked.repo_id, asked.revision, None)
 
@@ -246,12 +241,12 @@ class _Exchange:
         pin = load.pin(asked.repo_id, asked.revision)
         if load.is_forced:
             return None
-        if pin is not None:
+        if pin is not None and not load.is_alone:
             if load.is_whole(asked.repo_id, pin.commit) and not self._is_unknown(asked, pin.commit):
                 return load.stand_in(asked.repo_id, pin.commit, fault)
             load.lost[asked.path or "the list of files"] = fault
             return None
-        if fault.is_of_the_repo and load.choice(asked.repo_id, asked.revision).snapshot is None:
+        if fault.is_of_the_repo and not load.is_alone and load.choice(asked.repo_id, asked.revision).snapshot is None:
             return None
         if load.mode == "raise" and not is_commit_hash(asked.revision):
             known = verified.get((asked.endpoint, asked.repo_id, asked.revision))
@@ -261,6 +256,8 @@ class _Exchange:
                 )
                 return None
             return load.stand_in(asked.repo_id, known, fault)
+        if load.is_alone:
+            return None  # which cache its caller reads is not known here: huggingface_hub falls back to the right one
         return load.stand_in(asked.repo_id, asked.revision, fault)
 
     def _is_unknown(self, asked: Asked, commit: str) -> bool:
@@ -273,7 +270,7 @@ class _Exchange:
 
     def _has_copy(self, asked: Asked | None) -> bool:
         load = self._load
-        if asked is None or load.is_forced:
+        if asked is None or load.is_forced or load.is_alone:
             return False
         pin = load.pin(asked.repo_id, asked.revision)
         if pin is not None and load.is_whole(asked.repo_id, pin.commit):

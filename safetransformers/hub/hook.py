@@ -6,6 +6,7 @@ import errno
 import inspect
 import os
 from collections.abc import Callable, Iterator
+from contextvars import copy_context
 from typing import Any, Final
 
 from .. import compat, policies
@@ -15,7 +16,7 @@ from . import texts
 from .breaker import breakers, repo_key
 from .faults import Fault
 from .freshness import check_later
-from .load import Load, Pin, current, entered, is_without_xet, served, verified
+from .load import Load, Pin, current, entered, is_without_xet, verified
 from .needs import need_of
 from .snapshots import ref, repo_folder
 from .soundness import damage_of
@@ -25,6 +26,7 @@ Wrapped = Callable[..., Any]
 
 _READ_ONLY: Final = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 _MAX_ATTEMPTS: Final = 3
+_VOCABULARY: Final = ("gguf_file", "tokenizer_object", "vocab", "merges")  # a tokenizer can also be made of these
 _SOURCES: Final = ("pretrained_model_name_or_path", "pretrained_model_name", "model", "model_id", "peft_model_id")
 
 
@@ -42,7 +44,9 @@ def from_pretrained(wrapped: Wrapped, owner: Any, args: tuple[Any, ...], kwargs:
         need_of(owner, named),
         repo_id=None if source is None else str(source),
         revision=named.get("revision"),
-        cache_dir=str(named.get("cache_dir") or compat.hub_cache()),
+        cache_dir=str(
+            named.get("cache_dir") or (named.get("model_kwargs") or {}).get("cache_dir") or compat.hub_cache()
+        ),
         is_offline=bool(named.get("local_files_only")) or compat.hub_is_offline(),
         is_forced=bool(named.get("force_download")),
         is_pipeline=not isinstance(owner, type),
@@ -74,7 +78,8 @@ def tokenizer_files(wrapped: Wrapped, cls: Any, args: tuple[Any, ...], kwargs: d
     if policies.resolve("offline") != "off" and isinstance(found, dict) and names:
         kinds = {"tokenizer_file": "tokenizer.json", **names}
         settings = {**(named.get("init_configuration") or {}), **named}
-        if not any(found.get(kind) for kind in kinds) and not settings.get("gguf_file"):
+        is_given = named.get("init_inputs") or any(settings.get(name) is not None for name in (*kinds, *_VOCABULARY))
+        if not is_given and not any(found.get(kind) for kind in kinds):
             source = texts.source_name(named.get("pretrained_model_name_or_path"))
             raise texts.no_vocabulary(cls.__name__, source, kinds.values())
     return wrapped(*args, **kwargs)
@@ -103,9 +108,6 @@ def _run(load: Load, wrapped: Wrapped, args: tuple[Any, ...], kwargs: dict[str, 
         raise texts.not_cached(load)
     if load.repo_id is not None and not any(pin.copy for pin in load.pins.values()):
         breakers.close(repo_key(compat.hub_endpoint(), load.repo_id))
-    for (repo_id, _), pin in load.pins.items():
-        if pin.copy is None:
-            served.pop(repo_id, None)  # the hub has named a commit, which may be newer
     texts.tell(load)
     texts.tell_unknown(load)
     if load.mode == "prefer" and not load.is_offline:
@@ -119,6 +121,15 @@ def _attempt(load: Load, wrapped: Wrapped, args: tuple[Any, ...], kwargs: dict[s
             return wrapped(*args, **kwargs), None
         except Exception as failure:  # noqa: BLE001 - raised again, by itself or as the cause of a clearer error
             return None, failure
+        finally:
+            load.restore_refs()
+
+
+def in_context(wrapped: Wrapped, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Around a thread pool's ``submit``: what a load has others do belongs to it."""
+    if current() is None or not args:
+        return wrapped(*args, **kwargs)
+    return wrapped(copy_context().run, *args, **kwargs)
 
 
 def _another_way(load: Load, failure: Exception | None, kwargs: dict[str, Any]) -> dict[str, Any] | None:

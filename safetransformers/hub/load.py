@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Final
 
 from .. import compat, policies
 from ..errors import SafeTransformersError
@@ -16,7 +16,7 @@ from ..loading.rules import is_commit_hash
 from .breaker import XET, breakers
 from .faults import Fault
 from .integrity import Damage
-from .snapshots import Choice, Need, Snapshot, choose, commits, lacks, repo_folder
+from .snapshots import Choice, Need, Snapshot, choose, commits, lacks, put_ref, ref, repo_folder
 from .urls import Asked
 
 HASHED_ON_THE_WAY: Final = 512 * 2**20  # bytes: half a second of sha256 at most before a copy is served
@@ -67,6 +67,7 @@ class Load:
     missing: dict[tuple[str, str], tuple[Fault | None, Choice]] = field(default_factory=dict)
     error: SafeTransformersError | None = None
     places: dict[str, Asked] = field(default_factory=dict)  # where the hub keeps a file, by URL
+    refs: dict[tuple[str, str], str | None] = field(default_factory=dict)  # as they were before a copy stood in
     redirects: Counter[str] = field(default_factory=Counter)
     _choices: dict[tuple[str, str], Choice] = field(default_factory=dict)
 
@@ -91,9 +92,12 @@ class Load:
             self._choices[key] = self._choose(repo_id, revision)
         return self._choices[key]
 
-    def concerns(self, repo_id: str) -> bool:
-        """Whether the load reads this repository."""
-        return repo_id == self.repo_id or any(repo == repo_id for repo, _ in list(self.pins))
+    def restore_refs(self) -> None:
+        """Undo what huggingface_hub noted of a copy's answers: what a name means is the hub's to say."""
+        for (repo_id, revision), before in self.refs.items():
+            folder, pin = repo_folder(self.cache_dir, repo_id), self.pins.get((repo_id, revision))
+            if pin is not None and pin.copy is not None and before != pin.commit == ref(folder, revision):
+                put_ref(folder, revision, before)
 
     def forget_choices(self) -> None:
         """Look at the cache anew: files came, or a commit was barred."""
@@ -107,7 +111,8 @@ class Load:
         commit = choice.snapshot.commit
         pin = Pin(commit, choice.snapshot, fault, None if newer == commit else newer, choice.passed_over)
         self.pins[repo_id, revision] = pin
-        served[repo_id] = commit
+        if not is_commit_hash(revision):
+            self.refs.setdefault((repo_id, revision), ref(repo_folder(self.cache_dir, repo_id), revision))
         return pin
 
     def known_damage(self, repo_id: str, commit: str) -> tuple[Damage, ...]:
@@ -129,11 +134,10 @@ class Load:
     def _choose(self, repo_id: str, revision: str) -> Choice:
         need, barred = self._need(repo_id), frozenset(commit for repo, commit in self.barred if repo == repo_id)
         verify = policies.resolve("verify")
-        named: dict[str, Any] = {"prefer_commit": served.get(repo_id), "barred": barred}
-        choice = choose(self.cache_dir, repo_id, revision, need, verify=verify, **named)
+        choice = choose(self.cache_dir, repo_id, revision, need, verify=verify, barred=barred)
         if choice.snapshot is None or verify == "hash" or choice.snapshot.size_bytes() > HASHED_ON_THE_WAY:
             return choice
-        return choose(self.cache_dir, repo_id, revision, need, verify="hash", **named)
+        return choose(self.cache_dir, repo_id, revision, need, verify="hash", barred=barred)
 
     def _need(self, repo_id: str) -> Need:
         if repo_id != self.repo_id:
@@ -151,14 +155,10 @@ class Load:
         return any(not lacks(one, need, known, verify="size") for one in known)
 
 
-served: Final[dict[str, str]] = {}
-"""The commit of each repository that this process read from the cache last: its later loads prefer the same."""
-
 verified: Final[dict[tuple[str, str, str], str]] = {}
 """Hub, repository and revision: the commit that the hub itself named in this process."""
 
 _current: ContextVar[Load | None] = ContextVar("safetransformers_hub_load", default=None)
-_under_way: Final[list[Load]] = []
 
 
 def current() -> Load | None:
@@ -166,22 +166,10 @@ def current() -> Load | None:
     return _current.get()
 
 
-def of_any_thread(repo_id: str | None, url: str) -> Load | None:
-    """The load that a request belongs to: that of its thread, or of the thread that its thread works for.
-
-    huggingface_hub fetches several files in threads of a pool, which do not inherit the context.
-    """
-    if (load := _current.get()) is not None:
-        return load
-    for load in reversed(list(_under_way)):
-        if url in load.places or (repo_id is not None and load.concerns(repo_id)):
-            return load
-    return None
-
-
 def is_without_xet() -> bool:
-    """Whether a load under way has found that the store of hf_xet does not answer, or one before it has."""
-    return any(load.is_without_xet for load in list(_under_way)) or breakers.fault(XET) is not None
+    """Whether this load has found that the store of hf_xet does not answer, or one before it has."""
+    load = current()
+    return (load is not None and load.is_without_xet) or breakers.fault(XET) is not None
 
 
 def on_its_own() -> Load | None:
@@ -197,9 +185,7 @@ def on_its_own() -> Load | None:
 def entered(load: Load) -> Iterator[None]:
     """Requests inside the block belong to ``load``."""
     token = _current.set(load)
-    _under_way.append(load)
     try:
         yield
     finally:
-        _under_way.remove(load)
         _current.reset(token)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import logging
 import os
 import re
 from collections.abc import Collection, Sequence
@@ -19,6 +20,8 @@ from typing import Any, NamedTuple
 from .completeness import Need as Need
 from .completeness import lacks as lacks
 from .integrity import Damage, inside, reason
+
+logger = logging.getLogger(__name__)
 
 _MAX_REF_BYTES = 4096
 _MAX_TREE_BYTES = 256 * 1024 * 1024
@@ -162,6 +165,22 @@ def ref(folder: str | os.PathLike[str], revision: str) -> str | None:
     return commit if re.fullmatch(r"[0-9a-f]{40}", commit) else None
 
 
+def put_ref(folder: str | os.PathLike[str], revision: str, commit: str | None) -> None:
+    """Make ``refs/<revision>`` name a commit, or none; a cache that cannot be written is left as it is."""
+    if not inside(revision):
+        return
+    path = Path(folder, "refs", *revision.split("/"))
+    try:
+        if commit is None:
+            path.unlink(missing_ok=True)
+            return
+        beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        beside.write_text(commit)
+        os.replace(beside, path)
+    except OSError as error:
+        logger.warning("refs/%s of %s cannot be written: %s", revision, Path(folder).name, reason(error))
+
+
 def choose(
     cache_dir: str | os.PathLike[str],
     repo_id: str,
@@ -170,7 +189,6 @@ def choose(
     *,
     verify: str = "size",
     repo_type: str = "model",
-    prefer_commit: str | None = None,
     barred: Collection[str] = (),
 ) -> Choice:
     """The commit of a repository that can be served from the cache for a load. Never raises for what is on the disk.
@@ -185,13 +203,12 @@ def choose(
         need: what the load reads.
         verify: ``"hash"`` also compares every file that the load reads with the hash that names its blob.
         repo_type: ``"model"``, ``"dataset"`` or ``"space"``.
-        prefer_commit: the commit that this process already serves; it goes first where it is one of the candidates.
         barred: commits that must not be served.
     """
     folder = repo_folder(cache_dir, repo_id, repo_type)
     repo = commits(folder)
     passed_over: list[tuple[str, tuple[Damage, ...]]] = []
-    for snapshot in _candidates(folder, repo, revision or "main", prefer_commit):
+    for snapshot in _candidates(folder, repo, revision or "main"):
         if snapshot.commit in barred:
             continue
         damages = lacks(snapshot, need, repo, verify=verify)
@@ -216,7 +233,7 @@ def similar_repos(cache_dir: str | os.PathLike[str], repo_id: str, repo_type: st
     return [lowered[name] for name in dict.fromkeys([*same, *close])][:3]
 
 
-def _candidates(folder: Path, repo: Sequence[Snapshot], revision: str, prefer_commit: str | None) -> list[Snapshot]:
+def _candidates(folder: Path, repo: Sequence[Snapshot], revision: str) -> list[Snapshot]:
     known = {snapshot.commit: snapshot for snapshot in repo}
 
     def of(commit: str) -> Snapshot:
@@ -232,7 +249,7 @@ def _candidates(folder: Path, repo: Sequence[Snapshot], revision: str, prefer_co
     elif not found and re.fullmatch(r"[0-9a-fA-F]{7,39}", revision):
         matches = [snapshot for snapshot in repo if snapshot.commit.startswith(revision.lower())]
         found = matches if len(matches) == 1 else []
-    return sorted(found, key=lambda snapshot: snapshot.commit != prefer_commit)  # stable: the others keep their order
+    return found
 
 
 def _named(folder: Path) -> set[str]:

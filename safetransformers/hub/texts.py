@@ -172,7 +172,7 @@ def no_vocabulary(tokenizer: str, source: str, names: Iterable[str]) -> Vocabula
         "ST-HUB-007",
         f"{source} has no vocabulary for {tokenizer}: every word would be unknown to it",
         why=f"none of {listed(sorted(set(names)))} was found",
-        do=f"safetransformers prefetch {source}, or name the folder or repository that the tokenizer was saved to",
+        do="name the folder or repository that the tokenizer was saved to, or its file: vocab_file=...",
         off=OFF,
         source=source,
     )
@@ -204,11 +204,7 @@ def is_missing(damage: Damage) -> bool:
 
 
 def _newer(commit: str | None) -> str:
-    return (
-        ""
-        if commit is None
-        else f"the hub has another commit, {commit[:_HASH_SHOWN]}, which is not in the cache as a whole"
-    )
+    return "" if commit is None else f"the hub has another commit, {commit[:_HASH_SHOWN]}"
 
 
 def _passed_over(passed_over: tuple[tuple[str, tuple[Damage, ...]], ...]) -> str:
