@@ -178,7 +178,7 @@ def test_a_pipelines_own_cache_is_the_one_that_stands_in(hub: Hub, cache: Path, 
 
 def test_a_user_who_gives_the_vocabulary_by_argument_needs_no_file(tmp_path: Path) -> None:
     words = tmp_path / "words.txt"
-    words.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "hello"]))
+    words.write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nhello")
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "config.json").write_text('{"model_type": "bert"}')
     plain = transformers.BertTokenizer.from_pretrained(tmp_path / "folder", vocab_file=str(words))

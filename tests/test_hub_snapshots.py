@@ -202,6 +202,7 @@ def test_an_abbreviated_hash_means_one_commit_or_none(repo: Repo) -> None:
     assert served(repo, BOTH, "abcdef01") == branch
 
 
+@pytest.mark.parametrize("text", ["", "not a commit", "0" * 39, "0" * 41, "G" * 40, "../" * 20, "\xff\xfe", "é" * 40])
 def test_a_garbled_ref_is_no_ref(repo: Repo, text: str) -> None:
     commit = repo.commit("one", text_model())
     repo.write_ref("main", text)

@@ -71,9 +71,10 @@ class _Exchange:
         """The answer of the hub, or of the cache in its place."""
         load = self._load
         load.repo_id = load.repo_id or asked.repo_id  # of a pipeline with a default model
-        is_aside = self._is_aside(asked)
-        if is_aside and (load.mode == "raise" or load.is_offline or breakers.fault(asked.endpoint) is not None):
-            raise compat.blocked(f"{asked.path} is looked up in another revision than the one that is loaded")
+        if (is_aside := self._is_aside(asked)) and (
+            load.mode == "raise" or load.is_offline or breakers.fault(asked.endpoint) is not None
+        ):
+            return self._answered_aside(asked, None)
         pin = load.pin(asked.repo_id, asked.revision) or self._without_contact(asked)
         if pin is not None and pin.copy is not None:
             return reply(self._request, self._method, asked, pin)
@@ -104,7 +105,7 @@ class _Exchange:
                 return reply(self._request, self._method, asked, stand_in)
         load.has_failed = True
         if is_aside:
-            raise compat.blocked(str(fault))
+            return self._answered_aside(asked, fault)
         stand_in = self._stand_in(asked, fault)
         if stand_in is None:
             load.miss(asked.repo_id, asked.revision, fault)
@@ -160,7 +161,19 @@ class _Exchange:
         """Whether a look-up leaves the load's revision out: 4.57 asks the default branch for an adapter."""
         revision = self._load.revision or DEFAULT_REVISION
         is_other = asked.revision == DEFAULT_REVISION != revision
-        return is_other and asked.repo_id == self._load.repo_id and asked.kind == "file"
+        return is_other and asked.repo_id == self._load.repo_id
+
+    def _answered_aside(self, asked: Asked, fault: Fault | None) -> Any:
+        """What the revision that is loaded has to say, where the hub is not asked about the default branch."""
+        load, revision = self._load, str(self._load.revision)
+        pin = load.pin(asked.repo_id, revision)
+        if pin is None or pin.copy is None:
+            pin = load.stand_in(asked.repo_id, revision, fault)
+        if pin is None:
+            raise compat.blocked(f"{asked.path} is looked up in another revision than the one that is loaded")
+        load.note_ref(asked.repo_id, asked.revision)
+        load.pins[asked.repo_id, asked.revision] = pin
+        return reply(self._request, self._method, asked, pin)
 
     def _contact(self, server: str, name: str, judge: Callable[[Any], Fault | None], asked: Asked | None) -> Any:
         def request() -> Any:

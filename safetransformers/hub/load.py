@@ -92,6 +92,11 @@ class Load:
             self._choices[key] = self._choose(repo_id, revision)
         return self._choices[key]
 
+    def note_ref(self, repo_id: str, revision: str) -> None:
+        """Remember what a name means in the cache, before a copy answers for it."""
+        if not is_commit_hash(revision):
+            self.refs.setdefault((repo_id, revision), ref(repo_folder(self.cache_dir, repo_id), revision))
+
     def restore_refs(self) -> None:
         """Undo what huggingface_hub noted of a copy's answers: what a name means is the hub's to say."""
         for (repo_id, revision), before in self.refs.items():
@@ -111,8 +116,7 @@ class Load:
         commit = choice.snapshot.commit
         pin = Pin(commit, choice.snapshot, fault, None if newer == commit else newer, choice.passed_over)
         self.pins[repo_id, revision] = pin
-        if not is_commit_hash(revision):
-            self.refs.setdefault((repo_id, revision), ref(repo_folder(self.cache_dir, repo_id), revision))
+        self.note_ref(repo_id, revision)
         return pin
 
     def known_damage(self, repo_id: str, commit: str) -> tuple[Damage, ...]:

@@ -32,9 +32,9 @@ _MISSING: Final = ("missing", "dangling link")
 
 def tell(load: Load) -> None:
     """Warn, once for each repository and fault, where the cache answered in the hub's place."""
-    for (repo_id, revision), pin in load.pins.items():
-        if pin.copy is None:
-            continue
+    copies = {id(pin): (key, pin) for key, pin in reversed(load.pins.items()) if pin.copy is not None}
+    for (repo_id, revision), pin in copies.values():
+        assert pin.copy is not None
         count("hub.served_from_cache")
         name = load.as_asked(repo_id, revision)
         newer = pin.newer or seen_on_hub.get((repo_id, name))
