@@ -46,6 +46,7 @@ def _guarded_class(name: str, theirs: type) -> type:
 def _guarded_loader(ours: type, loader: str, plain: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(plain)
     def load(cls: type, *args: Any, **kwargs: Any) -> Any:
+        from . import policies
         from .hub import hook as hub
         from .loading.hook import auto_from_pretrained
         from .patching import loading_through_us
@@ -56,7 +57,12 @@ def _guarded_loader(ours: type, loader: str, plain: Callable[..., Any]) -> Calla
         def checked(*args: Any, **kwargs: Any) -> Any:
             return auto_from_pretrained(theirs, cls, args, kwargs)
 
-        with loading_through_us("code", "hub", *(["models"] if hasattr(ours, "_model_mapping") else [])):
+        groups = ["code", "hub"]
+        if hasattr(ours, "_model_mapping"):
+            groups.append("models")
+        if policies.resolve("offline") == "raise":
+            groups.append("entries")  # strict looks at each repository that a load reads, also without a request
+        with loading_through_us(*groups):
             return (
                 hub.from_pretrained(checked, cls, args, kwargs)
                 if loader == "from_pretrained"

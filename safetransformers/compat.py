@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache, partial
 from importlib import import_module
@@ -241,6 +242,14 @@ def hub_endpoint_is_private() -> bool:
     from huggingface_hub import constants
 
     return "@" in str(constants.ENDPOINT)
+
+
+def hub_timeout_s() -> float:
+    """How long the user wants the hub to be waited for, as ``HF_HUB_ETAG_TIMEOUT`` says; 0 where it does not."""
+    try:
+        return float(os.environ.get("HF_HUB_ETAG_TIMEOUT", "0"))
+    except ValueError:
+        return 0.0
 
 
 def hub_cache() -> str:

@@ -67,6 +67,11 @@ class Breakers:
         self._lock = threading.Lock()
 
 
+def api_key(endpoint: str) -> str:
+    """The circuit of a hub's API, which may fail with an answer while its files are served."""
+    return f"{endpoint}/api"
+
+
 def repo_key(endpoint: str, repo_id: str) -> str:
     """The circuit of one repository, whose newest commit could not be fetched from a hub that answers."""
     return f"{endpoint} {repo_id}"

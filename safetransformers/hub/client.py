@@ -17,7 +17,7 @@ from .. import compat
 from ..counts import count
 from ..loading.rules import is_commit_hash
 from . import texts
-from .breaker import XET, breakers, repo_key
+from .breaker import XET, api_key, breakers, repo_key
 from .contact import WITH_COPY_S, WITHOUT_COPY_S, NoContact, contact
 from .faults import Fault, is_html, of_answer, of_exception
 from .load import Load, Pin, current, on_its_own, verified
@@ -85,16 +85,18 @@ class _Exchange:
             raise compat.blocked(f"{asked.repo_id} is loaded with local files only")
         if pin is not None and pin.commit != asked.revision:
             self._wire.redirect(self._request, at_commit(self._url, asked, pin.commit))
-        fault = breakers.fault(asked.endpoint)
+        circuit = asked.endpoint if asked.kind == "file" else api_key(asked.endpoint)
+        fault = breakers.fault(asked.endpoint) or breakers.fault(circuit)
         if fault is None or (not load.has_failed and not self._has_copy(asked)):
             try:
                 answer = self._contact(asked.endpoint, host(self._url), self._judge(asked), asked)
             except NoContact as failure:
                 fault = failure.fault
-                breakers.open(asked.endpoint, fault)
+                breakers.open(circuit if fault.is_answer else asked.endpoint, fault)
                 count(f"hub.fault.{fault.kind}")
             else:
                 breakers.close(asked.endpoint)
+                breakers.close(circuit)
                 said_no = of_answer(answer.status_code, _lower(answer.headers), host(self._url))
                 if said_no is None:
                     return self._learned(asked, answer)
@@ -103,6 +105,8 @@ class _Exchange:
                     return answer
                 answer.close()
                 return reply(self._request, self._method, asked, stand_in)
+        if fault.is_answer and asked.kind != "file" and not self._has_copy(asked):
+            raise compat.blocked(str(fault))  # the files may come all the same: transformers goes on without the list
         load.has_failed = True
         if is_aside:
             return self._answered_aside(asked, fault)
@@ -182,11 +186,14 @@ class _Exchange:
             return self._go()
 
         def limit_s() -> float:
-            return WITH_COPY_S if asked is None or self._has_copy(asked) else WITHOUT_COPY_S
+            if asked is None or self._has_copy(asked):
+                return max(WITH_COPY_S, longer_s)
+            return max(_BODY_STEP_S if self._is_streamed else WITHOUT_COPY_S, longer_s)
 
-        step_s = WITHOUT_COPY_S
+        longer_s = compat.hub_timeout_s()
+        step_s = max(WITHOUT_COPY_S, longer_s)
         if self._is_streamed:  # the limit of a step is also that of each read of the body
-            step_s = WITH_COPY_S if self._has_copy(asked) else _BODY_STEP_S
+            step_s = max(WITH_COPY_S if self._has_copy(asked) else _BODY_STEP_S, longer_s)
         return contact(request, judge, name, limit_s, by_proxy=is_by_proxy(self._url))
 
     def _judge(self, asked: Asked | None) -> Callable[[Any], Fault | None]:

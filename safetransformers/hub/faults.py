@@ -12,7 +12,8 @@ from typing import Final
 WORDS: Final = {
     "dns": "the name of {host} cannot be resolved (DNS)",
     "refused": "{host} refuses the connection",
-    "timeout": "no answer from {host} in time (packets dropped by a firewall, or a slow or hanging server)",
+    "timeout": "no answer from {host} in time (packets dropped by a firewall, or a slow or hanging "
+    "server; HF_HUB_ETAG_TIMEOUT=<seconds> gives it longer)",
     "tls_certificate": "the TLS certificate of {host} is not trusted",
     "tls": "the TLS handshake with {host} fails",
     "reset": "the connection to {host} is cut",
@@ -61,6 +62,11 @@ class Fault:
     def __str__(self) -> str:
         wait = "" if self.retry_after_s is None else f", and asks to wait {self.retry_after_s:.0f} s"
         return WORDS[self.kind].format(host=self.host, status=self.status) + wait
+
+    @property
+    def is_answer(self) -> bool:
+        """Whether the hub itself answered, and may answer other requests better."""
+        return self.kind in ("server", "rate_limit")
 
     @property
     def is_of_the_repo(self) -> bool:

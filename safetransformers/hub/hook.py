@@ -21,6 +21,7 @@ from .needs import need_of
 from .snapshots import ref, repo_folder
 from .soundness import damage_of
 from .urls import DEFAULT_REVISION
+from .wanted import is_repo_id
 
 Wrapped = Callable[..., Any]
 
@@ -33,11 +34,12 @@ _SOURCES: Final = ("pretrained_model_name_or_path", "pretrained_model_name", "mo
 def from_pretrained(wrapped: Wrapped, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Around ``from_pretrained`` and ``pipeline``: the load reads one commit, from the hub or from the cache."""
     mode = policies.resolve("offline")
-    if mode == "off" or current() is not None:
+    outer = current()
+    if mode == "off" or (outer is not None and not (mode == "raise" and outer.is_offline)):
         return wrapped(*args, **kwargs)
     named = _named(wrapped, args, kwargs)
     source = next((named[name] for name in _SOURCES if isinstance(named.get(name), (str, os.PathLike))), None)
-    if source is not None and os.path.exists(source):
+    if source is not None and (os.path.exists(source) or not is_repo_id(str(source))):
         return wrapped(*args, **kwargs)
     load = Load(
         mode,
@@ -51,6 +53,9 @@ def from_pretrained(wrapped: Wrapped, owner: Any, args: tuple[Any, ...], kwargs:
         is_forced=bool(named.get("force_download")),
         is_pipeline=not isinstance(owner, type),
     )
+    if outer is not None:  # a part of a strict load without a network: of a repository that was not asked for by name
+        is_other = load.repo_id not in (None, outer.repo_id)
+        return wrapped(*args, **(_without_network(load, kwargs) if is_other else kwargs))
     if load.is_offline:
         kwargs = _without_network(load, kwargs)
     return _run(load, wrapped, args, kwargs)
@@ -199,9 +204,10 @@ def _without_network(load: Load, kwargs: dict[str, Any]) -> dict[str, Any]:
     if load.repo_id is None or load.is_forced or is_commit_hash(revision):
         return kwargs
     if load.mode == "raise":
-        if (compat.hub_endpoint(), load.repo_id, revision) not in verified:
+        commit = verified.get((compat.hub_endpoint(), load.repo_id, revision))
+        if commit is None:
             raise texts.stale(load.repo_id, revision, None, load.choice(load.repo_id, revision))
-        return kwargs
+        return {**kwargs, "revision": commit}
     pin = load.stand_in(load.repo_id, revision, None)
     if pin is None or pin.commit == ref(repo_folder(load.cache_dir, load.repo_id), revision):
         return kwargs

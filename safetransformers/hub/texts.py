@@ -17,6 +17,7 @@ from ..errors import (
     VocabularyError,
     message,
 )
+from ..loading.rules import is_commit_hash
 from ..notices import relative, warn_once
 from .faults import Fault
 from .freshness import newer as seen_on_hub
@@ -39,8 +40,8 @@ def tell(load: Load) -> None:
         name = load.as_asked(repo_id, revision)
         newer = pin.newer or seen_on_hub.get((repo_id, name))
         newer = None if newer == pin.commit else newer
-        if pin.fault is None and not pin.passed_over and newer is None:
-            continue  # the policy, or the user, wants the copy
+        if is_commit_hash(name) or (pin.fault is None and not pin.passed_over and newer is None):
+            continue  # a commit cannot be stale; or the policy, or the user, wants the copy
         code = "ST-HUB-001" if pin.fault else "ST-HUB-002"
         what = f"{repo_id} was loaded from the cache: commit {pin.commit}, cached {age(pin.copy)}"
         why = "; ".join(part for part in (str(pin.fault or ""), _newer(newer), _passed_over(pin.passed_over)) if part)
