@@ -231,9 +231,10 @@ class World:
             self._sources[repo] = {"A": first, "B": second}
         with hub_server.Hub() as hub:  # hashes each file once, for the hubs of all cells to come
             self._hashes = {repo: self._add(hub, repo, "AB") for repo in repos}
-        for commit in COMMITS:
-            for name in entries:
+        for name in entries:
+            for commit in COMMITS:
                 self._wanted[name, commit] = self._reference(name, commit)
+            assert self._wanted[name, "A"] != self._wanted[name, "B"], name  # or a mixture would pass for right
         filled = {commits: self._filled(list(entries), commits) for commits in ("A", "AB")}
         for name in states:
             self._caches[name] = self._derived(name, filled)

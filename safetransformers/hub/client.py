@@ -86,7 +86,9 @@ class _Exchange:
         if pin is not None and pin.commit != asked.revision:
             self._wire.redirect(self._request, at_commit(self._url, asked, pin.commit))
         circuit = asked.endpoint if asked.kind == "file" else api_key(asked.endpoint)
-        fault = breakers.fault(asked.endpoint) or breakers.fault(circuit)
+        fault = breakers.fault(asked.endpoint)
+        if fault is None and circuit != asked.endpoint:
+            fault = breakers.fault(circuit)
         if fault is None or (not load.has_failed and not self._has_copy(asked)):
             try:
                 answer = self._contact(asked.endpoint, host(self._url), self._judge(asked), asked)
@@ -95,8 +97,8 @@ class _Exchange:
                 breakers.open(circuit if fault.is_answer else asked.endpoint, fault)
                 count(f"hub.fault.{fault.kind}")
             else:
-                breakers.close(asked.endpoint)
-                breakers.close(circuit)
+                for name in {asked.endpoint, circuit}:
+                    breakers.close(name)
                 said_no = of_answer(answer.status_code, _lower(answer.headers), host(self._url))
                 if said_no is None:
                     return self._learned(asked, answer)
@@ -105,7 +107,7 @@ class _Exchange:
                     return answer
                 answer.close()
                 return reply(self._request, self._method, asked, stand_in)
-        if fault.is_answer and asked.kind != "file" and not self._has_copy(asked):
+        if fault.is_answer and asked.kind != "file" and load.mode != "raise" and not self._has_copy(asked):
             raise compat.blocked(str(fault))  # the files may come all the same: transformers goes on without the list
         load.has_failed = True
         if is_aside:
@@ -275,7 +277,11 @@ class _Exchange:
                     asked.repo_id, asked.revision, fault, load.choice(asked.repo_id, asked.revision)
                 )
                 return None
-            return load.stand_in(asked.repo_id, known, fault)
+            pin = load.stand_in(asked.repo_id, known, fault)
+            if pin is not None:
+                load.note_ref(asked.repo_id, asked.revision)
+                load.pins[asked.repo_id, asked.revision] = pin
+            return pin
         if load.is_alone:
             return None  # which cache its caller reads is not known here: huggingface_hub falls back to the right one
         return load.stand_in(asked.repo_id, asked.revision, fault)

@@ -82,7 +82,8 @@ class Load:
     def as_asked(self, repo_id: str, revision: str) -> str:
         """The name behind a commit: transformers 5 resolves a revision once, and from then on asks for the commit."""
         pins = list(self.pins.items())
-        named = (name for (repo, name), pin in pins if repo == repo_id and pin.commit == revision)
+        of_repo = [(name, pin) for (repo, name), pin in pins if repo == repo_id]
+        named = (name for name, pin in of_repo if pin.commit == revision and not is_commit_hash(name))
         return next(named, revision)
 
     def choice(self, repo_id: str, revision: str) -> Choice:
