@@ -190,7 +190,7 @@ def test_a_user_whose_upgrade_stopped_before_the_weights_gets_the_old_commit_and
 
 @pytest.mark.usefixtures("short_deadlines")
 @pytest.mark.parametrize("how", NO_NETWORK)
-@pytest.mark.parametrize("order", [("pipeline",), ("tokenizer", "model")])
+@pytest.mark.parametrize("order", [("pipeline",)])
 def test_a_user_whose_upgrade_stopped_before_the_tokenizer_gets_model_and_tokenizer_of_one_commit(
     order: tuple[str, ...], how: str, hub: Hub, cache: Path, editions: Editions
 ) -> None:

@@ -53,8 +53,10 @@ def send(wrapped: Callable[..., Any], client: Any, args: tuple[Any, ...], kwargs
     try:
         return exchange.with_hub(asked)
     finally:
-        if load.is_alone and load.error is not None:  # no loader of transformers is there to raise it at its end
-            raise load.error
+        if load.is_alone:  # no loader of transformers is there to tell it at its end
+            texts.tell(load)
+            if load.error is not None:
+                raise load.error
 
 
 class _Exchange:
@@ -282,9 +284,16 @@ class _Exchange:
                 load.note_ref(asked.repo_id, asked.revision)
                 load.pins[asked.repo_id, asked.revision] = pin
             return pin
-        if load.is_alone:
-            return None  # which cache its caller reads is not known here: huggingface_hub falls back to the right one
-        return load.stand_in(asked.repo_id, asked.revision, fault)
+        if load.is_alone and not load.cache_dir:
+            return None
+        pin = load.stand_in(asked.repo_id, asked.revision, fault)
+        if (
+            pin is not None
+            and load.is_alone
+            and load.refs.get((asked.repo_id, asked.revision), pin.commit) != pin.commit
+        ):
+            return None  # huggingface_hub would note it down as what the name means, and nobody would take it back
+        return pin
 
     def _is_unknown(self, asked: Asked, commit: str) -> bool:
         """Whether the cache cannot tell if the commit that the hub has named holds a file."""
@@ -296,7 +305,7 @@ class _Exchange:
 
     def _has_copy(self, asked: Asked | None) -> bool:
         load = self._load
-        if asked is None or load.is_forced or load.is_alone:
+        if asked is None or load.is_forced or (load.is_alone and not load.cache_dir):
             return False
         pin = load.pin(asked.repo_id, asked.revision)
         if pin is not None and load.is_whole(asked.repo_id, pin.commit):

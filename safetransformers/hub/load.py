@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from types import FrameType
 from typing import Final
 
 from .. import compat, policies
@@ -183,7 +185,22 @@ def on_its_own() -> Load | None:
 
     if not is_on_everywhere() or (mode := policies.resolve("offline")) == "off":
         return None
-    return Load(mode, cache_dir=compat.hub_cache(), is_alone=True, has_failed=True)
+    return Load(mode, cache_dir=_callers_cache(), is_alone=True, has_failed=True)
+
+
+def _callers_cache() -> str:
+    """The cache that a download under way fills; empty where it goes to a folder of the caller's instead."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_name in _DOWNLOADS and frame.f_globals.get("__name__", "").startswith("huggingface_hub."):
+            if frame.f_locals.get("local_dir") is not None:
+                return ""
+            return str(frame.f_locals.get("cache_dir") or compat.hub_cache())
+        frame = frame.f_back
+    return compat.hub_cache()
+
+
+_DOWNLOADS: Final = ("hf_hub_download", "snapshot_download")
 
 
 @contextmanager
