@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import re
+import uuid
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -174,7 +175,7 @@ def put_ref(folder: str | os.PathLike[str], revision: str, commit: str | None) -
         if commit is None:
             path.unlink(missing_ok=True)
             return
-        beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        beside = Path(folder, f".ref-{uuid.uuid4().hex}.tmp")  # in refs/ itself it would be read as a name
         beside.write_text(commit)
         os.replace(beside, path)
     except OSError as error:

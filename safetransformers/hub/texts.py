@@ -40,11 +40,15 @@ def tell(load: Load) -> None:
         name = load.as_asked(repo_id, revision)
         newer = pin.newer or seen_on_hub.get((repo_id, name))
         newer = None if newer == pin.commit else newer
-        if is_commit_hash(name) or (pin.fault is None and not pin.passed_over and newer is None):
+        is_guess = load.refs.get((repo_id, revision), pin.commit) is None
+        if is_commit_hash(name) or not (pin.fault or pin.passed_over or newer or is_guess):
             continue  # a commit cannot be stale; or the policy, or the user, wants the copy
+        guess = f"the cache has no ref {name!r}, so the newest whole commit was taken" if is_guess else ""
         code = "ST-HUB-001" if pin.fault else "ST-HUB-002"
         what = f"{repo_id} was loaded from the cache: commit {pin.commit}, cached {age(pin.copy)}"
-        why = "; ".join(part for part in (str(pin.fault or ""), _newer(newer), _passed_over(pin.passed_over)) if part)
+        why = "; ".join(
+            part for part in (str(pin.fault or ""), guess, _newer(newer), _passed_over(pin.passed_over)) if part
+        )
         do = (
             f"nothing, if that commit will do: revision={pin.commit!r} asks for it without a warning"
             if pin.fault and not pin.fault.is_of_the_repo
