@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     Found = list[tuple[Ready, tuple[Damage, ...]]]
 
-_OF_ARGUMENTS: Final = ("ST-HUB-102", "ST-HUB-103")  # exit code 2: another command line helps
 _SHOWN: Final = 8
 
 
@@ -53,7 +52,9 @@ def prefetch(
         if as_json:
             parts = {name: getattr(error, name) for name in ("code", "what", "why", "do")}
             print(json.dumps({"ready": False, "repos": [], "error": parts}, indent=2))
-        usage = isinstance(error, PolicyError) or error.code in _OF_ARGUMENTS
+        from ..hub.wanted import OF_ARGUMENTS
+
+        usage = isinstance(error, PolicyError) or error.code in OF_ARGUMENTS
         raise SystemExit(2 if usage else 1) from None
     sound = not any(damages for _, damages in found)
     if as_json:

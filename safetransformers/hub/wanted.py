@@ -18,6 +18,7 @@ from .integrity import inside
 from .texts import listed
 from .weights import file_with_shards, pick_weights, variants, with_variant
 
+OF_ARGUMENTS: Final = ("ST-HUB-102", "ST-HUB-103")  # codes of errors that another command line helps against
 ASKED: Final = "asked for"
 CODE_OF: Final = "remote code of"
 _BASE_OF: Final = "base model of"
