@@ -111,7 +111,7 @@ def is_late(row: Row) -> bool:
 
 
 def better(row: Row, again: Row) -> Row:
-    """Of two measurements of a cell the one that counts: not the doubtful hang, else the worse outcome, else the sooner."""
+    """Of two measurements the one that counts: not a doubtful hang, else the worse outcome, else the sooner."""
     if row.outcome == HUNG or again.outcome != RIGHT:
         return again
     return min(row, again, key=lambda one: max(_first_added_s(one) / MAX_FIRST_S, _later_added_s(one) / MAX_LATER_S))
@@ -176,8 +176,8 @@ def _verdicts(runs: dict[str, list[Row]]) -> Iterator[str]:
         f"`HF_HUB_OFFLINE=1`, each later one at most {MAX_LATER_S:g} s more. (It is not away where only the bytes of "
         "files fail to come, or where it recovers: there it is asked, as ever.) A cell over these times, and one that "
         "hangs though the hub answers, is measured again, alone and up to three times, and its best time counts; so "
-        "does a worse outcome. The machine has two cores and had other work: the seconds of plain transformers, several "
-        "cells at a time, say what hangs and for how long one waits, not how fast it is."
+        "does a worse outcome. The machine has two cores and had other work: the seconds of plain transformers, "
+        "several cells at a time, say what hangs and for how long one waits, not how fast it is."
     )
     for version, rows in runs.items():
         yield ""

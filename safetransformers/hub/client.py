@@ -192,7 +192,7 @@ class _Exchange:
         def limit_s() -> float:
             if asked is None or self._has_copy(asked):
                 return max(WITH_COPY_S, longer_s)
-            return max(_BODY_STEP_S if self._is_streamed else WITHOUT_COPY_S, longer_s)
+            return max(WITHOUT_COPY_S, _BODY_STEP_S if self._is_streamed else 0.0, longer_s)
 
         longer_s = compat.hub_timeout_s()
         step_s = max(WITHOUT_COPY_S, longer_s)
