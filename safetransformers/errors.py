@@ -89,6 +89,26 @@ class VocabularyError(HubError):
     """A tokenizer would be made without its vocabulary: every word would be unknown to it."""
 
 
+class IncompatibleTaskError(SafeTransformersError, ValueError):
+    """The Auto class, or the pipeline's task, does not fit the checkpoint. ``ValueError``, as transformers raises.
+
+    ``details["suggestions"]`` are the Auto classes that do load it, best first; ``details["accepted"]`` the names of
+    all configuration classes that the one asked for takes.
+    """
+
+
+class IncompatiblePreprocessorError(IncompatibleTaskError, OSError):
+    """The same where transformers looks for a file in vain: ``OSError``, as it raises there, and ``ValueError``."""
+
+
+class UnknownArchitectureError(SafeTransformersError, ValueError):
+    """The installed transformers does not know a ``model_type`` or a tokenizer class. ``ValueError``, as it raises."""
+
+
+class MissingNameError(SafeTransformersError, ImportError):
+    """The installed transformers does not have a name: too new, removed, or never there. ``ImportError``."""
+
+
 class GuardError(SafeTransformersError, RuntimeError):
     """A guard itself failed. Raised in strict mode only; elsewhere the call goes on unguarded and it is logged."""
 
