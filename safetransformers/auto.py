@@ -49,6 +49,7 @@ def _guarded_loader(ours: type, loader: str, plain: Callable[..., Any]) -> Calla
         from . import policies
         from .hub import hook as hub
         from .loading.hook import auto_from_pretrained
+        from .names import hook as names
         from .patching import loading_through_us
 
         theirs = getattr(super(ours, cls), loader)
@@ -62,12 +63,13 @@ def _guarded_loader(ours: type, loader: str, plain: Callable[..., Any]) -> Calla
             groups.append("models")
         if policies.resolve("offline") == "raise":
             groups.append("entries")  # strict looks at each repository that a load reads, also without a request
+
+        @functools.wraps(theirs)
+        def fetched(*args: Any, **kwargs: Any) -> Any:
+            return hub.from_pretrained(checked, cls, args, kwargs)
+
         with loading_through_us(*groups):
-            return (
-                hub.from_pretrained(checked, cls, args, kwargs)
-                if loader == "from_pretrained"
-                else theirs(*args, **kwargs)
-            )
+            return names.from_pretrained(fetched if loader == "from_pretrained" else theirs, cls, args, kwargs)
 
     return load
 
@@ -76,10 +78,15 @@ def _guarded_pipeline(theirs: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(theirs)
     def pipeline(*args: Any, **kwargs: Any) -> Any:
         from .hub import hook as hub
+        from .names import hook as names
         from .patching import loading_through_us
 
-        with loading_through_us("code", "hub", "models", "entries"):
+        @functools.wraps(theirs)
+        def fetched(*args: Any, **kwargs: Any) -> Any:
             return hub.from_pretrained(theirs, None, args, kwargs)
+
+        with loading_through_us("code", "hub", "models", "entries"):
+            return names.pipeline(fetched, None, args, kwargs)
 
     pipeline.__module__ = _PACKAGE
     return pipeline

@@ -97,8 +97,14 @@ class IncompatibleTaskError(SafeTransformersError, ValueError):
     """
 
 
-class IncompatiblePreprocessorError(IncompatibleTaskError, OSError):
-    """The same where transformers looks for a file in vain: ``OSError``, as it raises there, and ``ValueError``."""
+class IncompatiblePreprocessorError(IncompatibleTaskError, OSError, KeyError):
+    """The same of a tokenizer or processor: ``OSError`` or ``KeyError``, as transformers raises there by version."""
+
+    __str__ = Exception.__str__  # that of a KeyError is its repr
+
+
+class CheckpointError(SafeTransformersError, OSError, ValueError):
+    """There is no ``config.json`` that can be read. ``OSError``, as transformers raises there, and ``ValueError``."""
 
 
 class UnknownArchitectureError(SafeTransformersError, ValueError):

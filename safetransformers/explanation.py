@@ -62,3 +62,10 @@ class Explanation:
 
     def __str__(self) -> str:
         return f"{message(self.code, self.what, self.why, self.do)}\nMore: {self.link}"
+
+
+def add_note(error: BaseException, told: Explanation) -> None:
+    """Let an error carry its explanation as a note, once; on Python 3.10, which shows no notes, it is only kept."""
+    notes = getattr(error, "__notes__", [])
+    if not any(note.startswith(f"[{told.code}]") for note in notes):
+        error.__notes__ = [*notes, str(told)]  # what add_note does, also on 3.10

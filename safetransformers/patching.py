@@ -21,6 +21,7 @@ from . import compat
 from .hub import client as hub_client
 from .hub import hook as hub
 from .loading import hook as loading
+from .names import hook as names
 
 Wrapper = Callable[[Callable[..., Any], Any, tuple[Any, ...], dict[str, Any]], Any]
 Target = tuple[Any, str, Wrapper]
@@ -203,7 +204,16 @@ def _entry_targets() -> list[Target]:
         *((owner, "from_pretrained", loading.auto_from_pretrained) for owner in loaders),
         *((owner, "from_pretrained", hub.from_pretrained) for owner in loaders),
         *((*place, hub.from_pretrained) for place in compat.hub_loaders()),
+        *((owner, "from_pretrained", names.from_pretrained) for owner in loaders),
+        (compat.auto_model_base(), "from_config", names.from_pretrained),
+        *((*place, names.pipeline) for place in compat.pipelines()),
+        (*compat.pipeline_loader(), names.trying),
     ]
+
+
+def _name_targets() -> list[Target]:
+    """Where a name of transformers is looked up, under ``patch()`` only."""
+    return [(compat.lazy_module(), "__getattr__", names.missing_attribute)]
 
 
 def _hub_targets() -> list[Target]:
@@ -221,4 +231,5 @@ _GROUPS: Final[dict[str, Callable[[], list[Target]]]] = {
     "code": _code_targets,
     "entries": _entry_targets,
     "hub": _hub_targets,
+    "names": _name_targets,
 }

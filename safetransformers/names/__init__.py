@@ -1,0 +1,1 @@
+"""Names: which Auto class loads a checkpoint, and which release of transformers has a name."""

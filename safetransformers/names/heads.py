@@ -1,0 +1,154 @@
+"""Which head the weights of a checkpoint hold, and whether a class finds its own among them.
+
+The names and shapes of the weights are read, never the weights. A class is made on the meta device, which holds no
+numbers: milliseconds for a small model, about a second for one of a hundred layers.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+from .. import compat
+
+Shapes = Mapping[str, "tuple[int, ...] | None"]
+
+_WHOLE: Final = "model.safetensors"
+_INDEXES: Final = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+# What old releases called the weights of a layer norm; transformers renames them when it loads (modeling_utils.py).
+_OLD_ENDS: Final = {".gamma": ".weight", ".beta": ".bias"}
+
+
+def shapes_of(folder: Path) -> Shapes | None:
+    """The names of a checkpoint's weights, with their shapes where a safetensors header tells them.
+
+    ``None`` where only pickles are there, which are not opened, or nothing that can be read.
+    """
+    try:
+        if (folder / _WHOLE).is_file():
+            return _header(folder / _WHOLE)
+        for index in _INDEXES:
+            if (folder / index).is_file():
+                return _indexed(folder, json.loads((folder / index).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None  # a broken file is the load's to tell; here it only means that nothing is known
+    return None
+
+
+def _header(file: Path) -> dict[str, tuple[int, ...] | None]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="pt") as weights:
+            return {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118 - no mapping
+    except SafetensorError as error:
+        raise ValueError(str(error)) from error
+
+
+def _indexed(folder: Path, index: Any) -> dict[str, tuple[int, ...] | None]:
+    names: dict[str, tuple[int, ...] | None] = dict.fromkeys(index["weight_map"])
+    for shard in sorted(set(index["weight_map"].values())):
+        if shard.endswith(".safetensors") and (folder / shard).name == shard and (folder / shard).is_file():
+            names.update(_header(folder / shard))
+    return names
+
+
+@dataclass(frozen=True)
+class Heads:
+    """The weights of one checkpoint, compared with the classes that could load them."""
+
+    config: Any
+    folder: Path
+    architectures: tuple[str, ...] = ()
+
+    @cached_property
+    def shapes(self) -> Shapes | None:
+        """The checkpoint's own names, in today's spelling."""
+        found = shapes_of(self.folder)
+        return None if found is None else {_today(name): shape for name, shape in found.items()}
+
+    def held(self) -> tuple[str, ...]:
+        """The modules besides the base model that the weights hold: ``("classifier",)``; empty where that is unclear."""
+        stored, base = self.shapes or {}, self._base_names
+        prefix = f"{self._prefix}."
+        extra = [
+            name
+            for name in stored
+            if not (name.startswith(prefix) or name in base or name.partition(".")[2] in base)
+            and (name in self._saved or not self._renamed)  # a part of the base model may be there under an old name
+        ]
+        return _modules(extra) if base and len(extra) * 2 < len(stored) else ()
+
+    def missing(self, class_name: str) -> tuple[str, ...] | None:
+        """The modules of a class that the weights do not hold, by name and shape; ``None`` where that is not known.
+
+        What the class that was saved seems to lack is there under another name, which transformers changes back.
+        """
+        own = made(class_name, self.config)
+        if not self.shapes or not own:
+            return None
+        absent = {self._inner(name) for name in own if not self._is_stored(name, own[name])} - self._renamed
+        if not self._renamed and len(absent) * 2 > len(own):
+            return None
+        return _modules(sorted(absent))
+
+    @cached_property
+    def _saved(self) -> Shapes:
+        return next((own for name in self.architectures if (own := made(name, self.config))), {})
+
+    @cached_property
+    def _renamed(self) -> frozenset[str]:
+        return frozenset(self._inner(name) for name, shape in self._saved.items() if not self._is_stored(name, shape))
+
+    @cached_property
+    def _base_names(self) -> Shapes:
+        names = compat.mapped_names("AutoModel", type(self.config))
+        return made(names[0], self.config) if names else {}
+
+    @cached_property
+    def _prefix(self) -> str:
+        names = compat.mapped_names("AutoModel", type(self.config))
+        return str(getattr(compat.model_class(names[0]), "base_model_prefix", "")) if names else ""
+
+    def _is_stored(self, name: str, shape: tuple[int, ...] | None) -> bool:
+        """Whether a weight of a class is there: a base model is kept under one more name in a class with a head."""
+        shapes = self.shapes or {}
+        names = (name, self._inner(name), f"{self._prefix}.{name}")
+        return any(one in shapes and shapes[one] in (None, shape) for one in names)
+
+    def _inner(self, name: str) -> str:
+        return name.removeprefix(f"{self._prefix}.")
+
+
+def _modules(names: Iterable[str]) -> tuple[str, ...]:
+    """The outermost modules that these weights belong to, two levels at most: ``cls.predictions``."""
+    return tuple(dict.fromkeys(".".join(name.split(".")[:-1][:2]) or name for name in names))
+
+
+def made(class_name: str, config: Any) -> Shapes:
+    """The parameters of a class for this configuration, without those that are tied; empty where it cannot be made."""
+    import torch
+
+    cls = compat.model_class(class_name)
+    if cls is None:
+        return {}
+    try:
+        with torch.device("meta"):
+            model = cls(copy.deepcopy(config))
+        tied = compat.tied_names(model)
+        return {
+            name: tuple(weight.shape)
+            for name, weight in model.named_parameters(remove_duplicate=False)
+            if name not in tied
+        }
+    except Exception:  # noqa: BLE001 - a class that this configuration does not fit is simply no candidate
+        return {}
+
+
+def _today(name: str) -> str:
+    return next((name.removesuffix(old) + new for old, new in _OLD_ENDS.items() if name.endswith(old)), name)

@@ -1,0 +1,215 @@
+"""``suggest_auto_classes``: which Auto classes load a checkpoint, best first, each as a line to paste.
+
+Built from the mappings of the installed transformers, classes that a user registered among them. Nothing is loaded:
+a configuration is read, the names of the weights, and classes are made on the meta device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from .. import compat
+from ..errors import UnknownArchitectureError
+from . import answers, history
+from .checkpoint import Checkpoint, read
+from .heads import Heads
+from .parts import language_model
+from .suggestions import OFF, Fit, Suggestion, Suggestions, listed
+from .tasks import TASKS, closeness, distance, is_near, is_other, preference
+
+_BASE: Final = "AutoModel"
+_RANK: Final = {"saved": 0, "whole": 1, "other task": 2, "incomplete": 2, "unknown": 2}
+
+
+def suggest_auto_classes(config_or_path: Any, requested: Any = None, **where: Any) -> Suggestions:
+    """The Auto classes that load a checkpoint, best first.
+
+    First the class that the checkpoint names, then those nearest to the one asked for, then the model without a head.
+    Where an Auto class of tokenizers or processors is asked for, the others of that kind are ranked.
+
+    Args:
+        config_or_path: a configuration, a folder, a cached repository, or a ``model_type`` such as ``"bert"``.
+        requested: the Auto class that you want, or its name; also one that was renamed since.
+        **where: ``revision``, ``cache_dir`` and ``subfolder``, as ``from_pretrained`` takes them.
+
+    Raises:
+        CheckpointError: where there is no checkpoint, or its ``config.json`` cannot be read.
+        UnknownArchitectureError: for a ``model_type`` that the installed transformers does not know, without own code.
+
+    Cost: no weights are loaded and no request is made. Each class that is looked at is made on the meta device.
+
+    Example:
+        >>> for one in suggest_auto_classes("gpt2", "AutoModelForQuestionAnswering")[:1]:
+        ...     print(one.line)
+        AutoModelForQuestionAnswering.from_config(AutoConfig.for_model('gpt2'))
+    """
+    asked = _current(requested if isinstance(requested, str) else getattr(requested, "__name__", ""))
+    return suggest(read(config_or_path, **where), asked)
+
+
+def suggest(checkpoint: Checkpoint, requested: str = "") -> Suggestions:
+    """The same for a checkpoint that was read."""
+    if checkpoint.config_class is None and not checkpoint.auto_map:
+        raise unknown(checkpoint)
+    heads = None
+    if checkpoint.config is not None and checkpoint.folder is not None:
+        heads = Heads(checkpoint.config, checkpoint.folder, checkpoint.architectures)
+    models = [*_remote(checkpoint), *_local(checkpoint, requested, heads), *_unmapped(checkpoint)]
+    models.sort(key=lambda one: one.fit != "saved")
+    models[1:1] = _inner(checkpoint, requested, models)
+    processors = _preprocessors(checkpoint)
+    is_model = requested not in compat.PREPROCESSORS
+    ranked, beside = (models, processors) if is_model else (processors, [])
+    return Suggestions(
+        checkpoint.name,
+        checkpoint.model_type,
+        checkpoint.architectures,
+        heads.held() if heads else (),
+        requested,
+        tuple(ranked),
+        tuple(beside),
+        tuple(_notes(checkpoint, requested)),
+        compat.accepted_configs(requested) if requested else (),
+    )
+
+
+def _local(checkpoint: Checkpoint, requested: str, heads: Heads | None) -> list[Suggestion]:
+    """Of each model class the Auto class that says best what it is for, and the one that was asked for."""
+    config = checkpoint.config_class
+    if config is None:
+        return []
+    found: dict[str, list[str]] = {}
+    for auto in compat.auto_classes():
+        names = () if auto in compat.PREPROCESSORS else compat.mapped_names(auto, config)
+        chosen = next((name for name in checkpoint.architectures if name in names), names[0] if names else "")
+        if chosen and compat.model_class(chosen) is not None:  # some mappings name a class that was never written
+            found.setdefault(chosen, []).append(auto)
+    best = [(min(autos, key=lambda a: (a != requested, preference(a))), cls) for cls, autos in found.items()]
+    saved = next((auto for auto, cls in best if cls in checkpoint.architectures), "")
+    made = [_suggestion(checkpoint, auto, cls, requested, saved, heads) for auto, cls in best]
+    return sorted(made, key=lambda one: _order(one, requested))
+
+
+def _order(one: Suggestion, requested: str) -> tuple[Any, ...]:
+    """First the class that was saved; then the nearest to what was asked for, whole ones before others."""
+    if one.fit == "saved":
+        return (0,)
+    if not requested:
+        return (1, one.auto_class != _BASE, _RANK[one.fit], preference(one.auto_class))
+    inputs, kinds, order = distance(requested, one.auto_class)
+    return (1, inputs, kinds, _RANK[one.fit], order)
+
+
+def _suggestion(
+    checkpoint: Checkpoint, auto: str, cls: str, requested: str, saved: str, heads: Heads | None
+) -> Suggestion:
+    fit, why = _fit(checkpoint, auto, cls, saved, heads)
+    near = closeness(requested, auto) if requested and auto != requested and is_near(requested, auto) else ""
+    return Suggestion(auto, cls, _line(checkpoint, auto), "; ".join(filter(None, (why, near))), fit)
+
+
+def _fit(checkpoint: Checkpoint, auto: str, cls: str, saved: str, heads: Heads | None) -> tuple[Fit, str]:
+    if cls in checkpoint.architectures:
+        return "saved", f"{cls}, the class that it was saved from"
+    named = f"{cls}, without a head" if auto == _BASE else cls
+    missing = None if heads is None else heads.missing(cls)
+    if missing is None:
+        return "unknown", named
+    if missing:
+        return "incomplete", f"{named}; random until it is trained: {listed(missing)}"
+    if saved and auto != _BASE and is_other(saved, auto):
+        return (
+            "other task",
+            f"{cls}; its weights are there by name and shape, but were trained as {checkpoint.architectures[0]}",
+        )
+    return "whole", f"{named}; all its weights are there"
+
+
+def _line(checkpoint: Checkpoint, auto: str, **extra: str) -> str:
+    if not checkpoint.is_loadable:
+        return f"{auto}.from_config({checkpoint.source})" if auto.startswith(_BASE) else f"{auto}({checkpoint.source})"
+    if checkpoint.revision is not None:
+        extra["revision"] = repr(checkpoint.revision)
+    arguments = ", ".join([checkpoint.source, *(f"{name}={value}" for name, value in extra.items())])
+    return f"{auto}.from_pretrained({arguments})"
+
+
+def _remote(checkpoint: Checkpoint) -> list[Suggestion]:
+    """What the checkpoint's own code would give: named, never run."""
+    found = []
+    for auto, reference in checkpoint.auto_map.items():
+        if auto.startswith(_BASE) and isinstance(reference, str):
+            repo, _, inner = reference.rpartition("--")
+            module, _, cls = inner.rpartition(".")
+            whose = f"of {repo}" if repo else "that comes with it"
+            line = _line(checkpoint, auto, trust_remote_code="True")
+            why = f"{cls}, from {module}.py {whose}: its code runs on your machine, so read it and pin its revision"
+            found.append(Suggestion(auto, cls, line, why, "saved" if cls in checkpoint.architectures else "unknown"))
+    return sorted(found, key=lambda one: (one.fit != "saved", preference(one.auto_class)))
+
+
+def _unmapped(checkpoint: Checkpoint) -> list[Suggestion]:
+    """Classes that no Auto class chooses: the one that the checkpoint names, else those made for its configuration."""
+    config = checkpoint.config_class
+    if config is None:
+        return []
+    chosen = {name for auto in compat.auto_classes() for name in compat.mapped_names(auto, config)}
+    named = [name for name in checkpoint.architectures if name not in chosen and compat.model_class(name) is not None]
+    others = [] if chosen or named else list(compat.models_of(config))
+    fits: list[tuple[str, Fit, str]] = [(name, "saved", ", the class that it was saved from") for name in named]
+    fits += [(name, "unknown", "") for name in others]
+    return [
+        Suggestion("", name, _line(checkpoint, name), f"{name}{why}; no Auto class chooses it", fit)
+        for name, fit, why in fits
+    ]
+
+
+def _inner(checkpoint: Checkpoint, requested: str, models: list[Suggestion]) -> list[Suggestion]:
+    """The language model inside a model of several kinds of input, where a class for text was asked for."""
+    if not models or checkpoint.config is None or requested not in TASKS or TASKS[requested].reads != "text":
+        return []
+    found = language_model(models[0].model_class, checkpoint.config)
+    if found is None:
+        return []
+    path, cls = found
+    line = f"{models[0].line}.{path}"
+    return [Suggestion(models[0].auto_class, cls, line, f"{cls}, the language model in it", models[0].fit)]
+
+
+def _preprocessors(checkpoint: Checkpoint) -> list[Suggestion]:
+    config = checkpoint.config_class
+    if config is None:
+        return []
+    found = [(auto, names) for auto in compat.PREPROCESSORS if (names := compat.mapped_names(auto, config))]
+    whole = {**_line_of_processor(checkpoint)}
+    return [Suggestion(auto, names[-1], whole[auto], names[-1], "unknown") for auto, names in found]
+
+
+def _line_of_processor(checkpoint: Checkpoint) -> dict[str, str]:
+    source = checkpoint.source if checkpoint.is_loadable else "path"
+    return {auto: f"{auto}.from_pretrained({source})" for auto in compat.PREPROCESSORS}
+
+
+def _notes(checkpoint: Checkpoint, requested: str) -> Iterator[str]:
+    for name in checkpoint.architectures:
+        if name.startswith(("TF", "Flax")):
+            framework = "TensorFlow" if name.startswith("TF") else "Flax"
+            yield f"{name} was saved with {framework}: safetransformers convert makes torch weights of it"
+
+
+def _current(name: str) -> str:
+    """The name that an Auto class has now."""
+    if not name or name in compat.auto_classes():
+        return name
+    record = history.of_name(name)
+    return record.replacement if record and record.replacement in compat.auto_classes() else name
+
+
+def unknown(checkpoint: Checkpoint) -> UnknownArchitectureError:
+    """The error of a ``model_type`` that the installed transformers does not know, or that is missing."""
+    saved_with = checkpoint.settings.get("transformers_version")
+    saved_with = saved_with if isinstance(saved_with, str) else None
+    model_type = checkpoint.model_type
+    told = answers.for_model_type(model_type, saved_with) if model_type else answers.for_no_model_type(saved_with)
+    return UnknownArchitectureError(told.code, told.what, why=told.why, do=told.do, off=OFF, model_type=model_type)
