@@ -1,0 +1,124 @@
+"""``explain``: what an exception or a pasted text is about, by the table of rules. No request, no import of torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Final
+
+from ..errors import SafeTransformersError
+from ..explanation import FAMILIES, Explanation
+from . import pasted
+from .claims import claim, links
+from .meanings import MEANINGS
+from .rule import Claim
+from .table import RULES
+
+_CODE: Final = r"ST-(?P<family>[A-Z]+)-\d{3}"
+_CODE_ALONE: Final = re.compile(rf"\s*\[?(?P<code>{_CODE})\]?\s*")
+# The house's own message, as an error, a warning or a note is printed.
+_OURS: Final = re.compile(
+    rf"^\[(?P<code>{_CODE})\] (?P<what>.*(?:\n(?!Why: |Do: |Off: |More: |\s*$).*)*)"
+    r"(?:\nWhy: (?P<why>.*(?:\n(?!Do: |Off: |More: |\s*$).*)*))?(?:\nDo: (?P<do>.*(?:\n(?!Off: |More: |\s*$).*)*))?",
+    re.MULTILINE,
+)
+_OURS_RANK: Final = -1  # what says its own code needs no rule
+_NESTED: Final = "Traceback (most recent call last)"
+
+Match = tuple[int, Explanation]
+
+
+def explain(exception_or_text: BaseException | str) -> Explanation | None:
+    """What happened, why we think so, and what to do; ``None`` for what no rule is about.
+
+    Of an exception the whole chain is looked at, and the most specific rule of its family speaks: a certificate that is
+    not trusted below "We couldn't connect". Of a text the exceptions' lines and log messages are read, and never the
+    source lines of a traceback. What is a guess says "probably".
+
+    Args:
+        exception_or_text: an exception; or a message, a traceback, a log, or a code such as ``"ST-HUB-004"``.
+
+    Raises:
+        TypeError: for anything else.
+
+    Cost: milliseconds. No request is made, and neither torch nor transformers is imported.
+
+    Example:
+        >>> told = explain("IndexError: Target 7 is out of bounds.")
+        >>> told.code, told.what
+        ('ST-ASSERT-503', 'the label 7 is not one of the classes of the model')
+        >>> explain("ValueError: something else") is None
+        True
+    """
+    if isinstance(exception_or_text, BaseException):
+        return _of_exception(exception_or_text)
+    if isinstance(exception_or_text, str):
+        return _of_text(exception_or_text)
+    raise TypeError(f"explain takes an exception or a text, not {type(exception_or_text).__name__}")
+
+
+def _of_exception(error: BaseException) -> Explanation | None:
+    found: list[Match | None] = []
+    chain = list(links(error))
+    told = [claim(link) for link in chain]
+    of_hub = any(one.of_hub for one in told)
+    for link, one in zip(chain, told, strict=True):
+        if isinstance(link, SafeTransformersError) and _is_known(link.code):
+            found.append((_OURS_RANK, Explanation(link.code, link.what, link.why, link.do)))
+            continue
+        if _NESTED in one.text:  # a worker's traceback, or those of several tries: the cause is in there
+            inner = [_most_specific(chain) for chain in pasted.read(one.text).chains]
+            found += [match for match in inner if match is not None]
+        found.append(_first_rule(replace(one, of_hub=of_hub)))
+    best = _chosen(found)
+    return best[1] if best else None
+
+
+def _of_text(text: str) -> Explanation | None:
+    if alone := _CODE_ALONE.fullmatch(text):
+        meaning = MEANINGS.get(alone["code"])
+        return Explanation(alone["code"], meaning) if meaning else None
+    read = pasted.read(text)
+    for chain in read.chains:
+        if match := _most_specific(chain):
+            return match[1]
+    matches = [match for line in read.lines if (match := _own(line) or _first_rule(line))]
+    return min(matches, key=lambda match: match[0])[1] if matches else None
+
+
+def _most_specific(chain: list[Claim]) -> Match | None:
+    of_hub = any(one.of_hub for one in chain)
+    return _chosen(_own(one) or _first_rule(replace(one, of_hub=of_hub)) for one in chain)
+
+
+def _chosen(found: Iterable[Match | None]) -> Match | None:
+    """Of a chain, the outermost that is known; below it, what is more specific about the same failure."""
+    best: Match | None = None
+    for match in found:
+        if match is None:
+            continue
+        if best is None or (match[1].family == best[1].family and match[0] < best[0]):
+            best = match
+    return best
+
+
+def _first_rule(one: Claim) -> Match | None:
+    for rank, rule in enumerate(RULES):
+        told = rule.explain(one)
+        if told is not None:
+            return rank, told
+    return None
+
+
+def _own(one: Claim) -> Match | None:
+    """What says its own code: an error or warning of this library, or a note that it has left."""
+    found = _OURS.search(one.text)
+    if found is None or not _is_known(found["code"]):
+        return None
+    return _OURS_RANK, Explanation(found["code"], found["what"], found["why"] or "", found["do"] or "")
+
+
+def _is_known(code: str) -> bool:
+    parts = re.fullmatch(_CODE, code)
+    return parts is not None and parts["family"] in FAMILIES

@@ -1,0 +1,17 @@
+"""Every rule, the most specific first: of two that fit, the earlier one speaks. Warnings come after all errors."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from . import rules_devices, rules_files, rules_hub, rules_names, rules_padding, rules_tasks
+from .rule import Rule
+
+_ERRORS: Final = (rules_devices, rules_hub, rules_tasks, rules_files, rules_names, rules_padding)
+
+RULES: Final[tuple[Rule, ...]] = (
+    *(rule for module in _ERRORS for rule in module.RULES),
+    *rules_tasks.WARNINGS,
+    *rules_padding.WARNINGS,
+    *rules_files.WARNINGS,
+)
