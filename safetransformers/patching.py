@@ -226,10 +226,18 @@ def _hub_targets() -> list[Target]:
     ]
 
 
+def _uncaught_targets() -> list[Target]:
+    """Where exceptions go that nobody caught."""
+    from .explanations import uncaught
+
+    return uncaught.targets()
+
+
 _GROUPS: Final[dict[str, Callable[[], list[Target]]]] = {
     "models": _model_targets,
     "code": _code_targets,
     "entries": _entry_targets,
     "hub": _hub_targets,
     "names": _name_targets,
+    "uncaught": _uncaught_targets,
 }

@@ -12,8 +12,8 @@ from ..explanation import FAMILIES, Explanation
 from . import pasted
 from .claims import claim, links
 from .meanings import MEANINGS
-from .rule import Claim
-from .table import RULES
+from .rule import Claim, Rule
+from .table import ANY, RULES
 
 _CODE: Final = r"ST-(?P<family>[A-Z]+)-\d{3}"
 _CODE_ALONE: Final = re.compile(rf"\s*\[?(?P<code>{_CODE})\]?\s*")
@@ -23,10 +23,9 @@ _OURS: Final = re.compile(
     r"(?:\nWhy: (?P<why>.*(?:\n(?!Do: |Off: |More: |\s*$).*)*))?(?:\nDo: (?P<do>.*(?:\n(?!Off: |More: |\s*$).*)*))?",
     re.MULTILINE,
 )
-_OURS_RANK: Final = -1  # what says its own code needs no rule
 _NESTED: Final = "Traceback (most recent call last)"
 
-Match = tuple[int, Explanation]
+Match = tuple[Rule | None, Explanation]  # no rule: it says its own code
 
 
 def explain(exception_or_text: BaseException | str) -> Explanation | None:
@@ -65,10 +64,10 @@ def _of_exception(error: BaseException) -> Explanation | None:
     of_hub = any(one.of_hub for one in told)
     for link, one in zip(chain, told, strict=True):
         if isinstance(link, SafeTransformersError) and _is_known(link.code):
-            found.append((_OURS_RANK, Explanation(link.code, link.what, link.why, link.do)))
+            found.append((None, Explanation(link.code, link.what, link.why, link.do)))
             continue
         if _NESTED in one.text:  # a worker's traceback, or those of several tries: the cause is in there
-            inner = [_most_specific(chain) for chain in pasted.read(one.text).chains]
+            inner = [_of_chain(chain) for chain in pasted.read(one.text).chains]
             found += [match for match in inner if match is not None]
         found.append(_first_rule(replace(one, of_hub=of_hub)))
     best = _chosen(found)
@@ -81,33 +80,54 @@ def _of_text(text: str) -> Explanation | None:
         return Explanation(alone["code"], meaning) if meaning else None
     read = pasted.read(text)
     for chain in read.chains:
-        if match := _most_specific(chain):
+        if match := _of_chain(chain):
             return match[1]
-    matches = [match for line in read.lines if (match := _own(line) or _first_rule(line))]
-    return min(matches, key=lambda match: match[0])[1] if matches else None
+    return _of_lines(read.lines)
 
 
-def _most_specific(chain: list[Claim]) -> Match | None:
+def _of_chain(chain: list[Claim]) -> Match | None:
     of_hub = any(one.of_hub for one in chain)
     return _chosen(_own(one) or _first_rule(replace(one, of_hub=of_hub)) for one in chain)
 
 
+def _of_lines(lines: list[Claim]) -> Explanation | None:
+    """Of log lines and messages without a traceback: the rule that stands first in the table, so errors over warnings.
+
+    A message of ours counts where a warning's or error's name stands before it, or nothing does: a page about this
+    library shows them too.
+    """
+    for i, line in enumerate(lines):
+        if (i == 0 or line.types) and line.text.startswith("[ST-") and (own := _own(line)):
+            return own[1]
+    likely = [line for line in lines if ANY.match(line.text)]
+    for rule in RULES:
+        for line in likely:
+            if told := rule.explain(line):
+                return told
+    return None
+
+
 def _chosen(found: Iterable[Match | None]) -> Match | None:
-    """Of a chain, the outermost that is known; below it, what is more specific about the same failure."""
+    """Of a chain, the outermost that is known; where it stands for many causes, the first below that says which."""
     best: Match | None = None
     for match in found:
         if match is None:
             continue
-        if best is None or (match[1].family == best[1].family and match[0] < best[0]):
+        if best is None:
             best = match
+        rule, told = match
+        if told.family == best[1].family and not (rule and rule.is_generic):
+            return match
+        if best[0] is None or not best[0].is_generic:
+            return best
     return best
 
 
 def _first_rule(one: Claim) -> Match | None:
-    for rank, rule in enumerate(RULES):
+    for rule in RULES:
         told = rule.explain(one)
         if told is not None:
-            return rank, told
+            return rule, told
     return None
 
 
@@ -116,7 +136,7 @@ def _own(one: Claim) -> Match | None:
     found = _OURS.search(one.text)
     if found is None or not _is_known(found["code"]):
         return None
-    return _OURS_RANK, Explanation(found["code"], found["what"], found["why"] or "", found["do"] or "")
+    return None, Explanation(found["code"], found["what"], found["why"] or "", found["do"] or "")
 
 
 def _is_known(code: str) -> bool:

@@ -13,6 +13,7 @@ from .rule import Claim
 
 _LINES: Final = 20_000  # of a longer text the last ones are read: a run ends with what ended it
 _MESSAGE_LINES: Final = 80
+_LOGGED_LINES: Final = 12  # of a message in a log
 _ANSI: Final = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 _RANK: Final = re.compile(r"\s*\[((?:rank|default)\d+)\]:? ?")
 _HEADER: Final = re.compile(r"(?P<before>.*?)(?:Exception Group |Original )?Traceback \(most recent call last\):?\s*$")
@@ -38,7 +39,9 @@ _NAMED: Final = re.compile(
 )
 _ALONE: Final = re.compile(r"(?P<type>MemoryError|KeyboardInterrupt)\s*$")
 # CUDA prints this itself: file, line, function, block and thread, then the check that failed.
-_KERNEL: Final = re.compile(r".*?block: \[[\d, ]+\], thread: \[[\d, ]+\],? (?P<text>Assertion `.*` failed.*)")
+_KERNEL: Final = re.compile(
+    r"[^\s\"']\S*?:\d+: .*?block: \[[\d, ]+\], thread: \[[\d, ]+\],? (?P<text>Assertion `.*` failed.*)"
+)
 
 
 @dataclass
@@ -117,6 +120,8 @@ class _Reader:
         if self._is_group and (gutter := _GUTTER.match(line)):
             line = line[gutter.end() :]
         if _LINK.match(line):
+            if self._state == "outside":
+                self._without_traceback()
             self._state, self._is_linked = "outside", True
         elif header := _HEADER.match(line):
             self._begin(line, header)
@@ -181,6 +186,22 @@ class _Reader:
         else:
             self.outside.append(line)
 
+    def _without_traceback(self) -> None:
+        """The lines before a link are an exception that was never raised here, and so has no traceback."""
+        block: list[str] = []
+        while self.outside and (self.outside[-1].strip() or not block):
+            line = self.outside.pop()
+            if line.strip():
+                block.insert(0, line)
+        raised = _RAISED.match(block[0]) if block else None
+        if raised is None:
+            self.outside += block
+            return
+        if not self._is_linked or not self.chains:
+            self.chains.append([])
+        self._start(raised["type"], raised["text"] or "")
+        self.chains[-1][-1].lines += block[1:]
+
     def _start(self, name: str, text: str) -> None:
         self._state = "message"
         if not self.chains:
@@ -188,8 +209,13 @@ class _Reader:
         self.chains[-1].append(_Message(name, [text], self._files))
 
     def _add_kernel(self, kernel: re.Match[str]) -> None:
-        """A check that failed on the GPU is the cause of what is raised after it."""
-        self.chains.append([_Message("Assertion", [kernel["text"]], [])])
+        """A check that failed on the GPU is the cause of what is raised after it; each of its threads says so."""
+        known = self.chains[-1] if self.chains and (self._is_linked or self._state == "message") else None
+        if known is None:
+            self.chains.append(known := [])
+        if kernel["text"] not in [message.lines[0] for message in known]:
+            known.insert(0, _Message("Assertion", [kernel["text"]], []))
+        self._is_linked = self._is_linked or self._state == "outside"
 
 
 def _messages(lines: list[str]) -> Iterator[Claim]:
@@ -204,7 +230,7 @@ def _messages(lines: list[str]) -> Iterator[Claim]:
         if named := _NAMED.match(rest):
             types, rest = frozenset([named["type"].rpartition(".")[2]]), rest[named.end() :]
         if rest.strip():
-            text = "\n".join([rest, *lines[i + 1 : i + _MESSAGE_LINES]])
+            text = "\n".join([rest, *lines[i + 1 : i + _LOGGED_LINES]])
             yield Claim(text, types, of_hub=HUB_WORDS.search(text) is not None)
         elif types and i + 1 < len(lines):  # "ImportError: " and its message on the next line
-            yield Claim("\n".join(lines[i : i + _MESSAGE_LINES])[len(line) :], types)
+            yield Claim("\n".join(lines[i : i + _LOGGED_LINES])[len(line) :], types)

@@ -49,6 +49,7 @@ class Rule:
         answer: makes the explanation in place of the templates, from the groups and ``remote_file``; ``None`` from it
             goes on to the templates.
         of_hub: whether it is about the hub's own requests only.
+        is_generic: whether the message stands for many causes, so that an exception below it may say which.
         source: the file that raises it, and the version that it was read in.
     """
 
@@ -60,6 +61,7 @@ class Rule:
     types: tuple[str, ...] = ()
     answer: Callable[[Facts], Explanation | None] | None = None
     of_hub: bool = False
+    is_generic: bool = False
     source: str = ""
 
     def explain(self, claim: Claim) -> Explanation | None:
@@ -80,7 +82,7 @@ class Rule:
 
     @cached_property
     def _compiled(self) -> re.Pattern[str]:
-        return re.compile(self.pattern)
+        return re.compile(self.pattern, re.MULTILINE)
 
 
 def _shown(name: str, value: str) -> str:

@@ -58,7 +58,7 @@ def _of_cpu(facts: Facts) -> Explanation:
 RULES: Final = (
     Rule(
         "ST-OOM-501",
-        r"(?s)(?P<all>(?P<device>CUDA|HIP|XPU) out of memory\. Tried to allocate (?P<asked>[\d.]+ \w+).*)",
+        r"(?P<all>(?P<device>CUDA|HIP|XPU) out of memory\. Tried to allocate (?P<asked>[\d.]+ \w+)[\s\S]*)",
         answer=_of_accelerator,
         source=_CACHING,
     ),
@@ -99,7 +99,7 @@ RULES: Final = (
     ),
     Rule(
         "ST-OOM-502",
-        r"$|std::bad_alloc",
+        r"$",
         "the machine's own memory does not suffice",
         "Python could not allocate; a container or a batch system may allow less than the machine has",
         "look for a limit: ulimit -v, docker --memory, Slurm's --mem; load in parts",
@@ -112,6 +112,7 @@ RULES: Final = (
         "cuBLAS could not start (CUBLAS_STATUS_{status})",
         "probably the GPU's memory is full; else an index out of range in an earlier kernel, which shows itself here",
         "a smaller batch; if that does not help, run one batch on the CPU: an index out of range is named there",
+        is_generic=True,
         source=f"{_ATEN}/cuda/Exceptions.h",
     ),
     Rule(
@@ -167,6 +168,7 @@ RULES: Final = (
         "'Assertion' "
         "above it name the check. Most often a label or a token id is out of range",
         "start Python anew; run the same batch on the CPU, where the error names its line; or CUDA_LAUNCH_BLOCKING=1",
+        is_generic=True,
         source="torch 2.13.0, c10/cuda/CUDAException.cpp",
     ),
     Rule(
@@ -246,8 +248,9 @@ RULES: Final = (
         "ST-ASSERT-508",
         r"Expected all tensors to be on the same device, but (?:found at least two devices, (?P<one>\S+) and "
         r"(?P<other>[^\s!,]+)"
-        r"|got (?P<name>\w+) is on (?P<here>\S+?), different from other tensors on (?P<there>\S+))",
-        "tensors of one operation are on two devices: {one}{here} and {other}{there}",
+        r"|got (?P<name>\w+) is on (?P<here>\S+?), different from other tensors on (?P<there>\S+))"
+        r"|Tensor on device (?P<found>\S+) is not on the expected device (?P<expected>[^\s!]+)",
+        "tensors of one operation are on two devices: {one}{here}{found} and {other}{there}{expected}",
         "probably the inputs were not moved to the model's device, or a part of the model was not",
         "inputs = inputs.to(model.device); with device_map, to that of the embedding",
         source=f"{_ATEN}/TensorIterator.cpp and core/op_registration/adaption.h",

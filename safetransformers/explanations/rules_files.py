@@ -53,7 +53,8 @@ def _weights_of(facts: Facts) -> Explanation | None:
 RULES: Final = (
     Rule(
         "ST-TF-501",
-        r"(?:Error no file named .+? found in directory (?P<path>.+?)|(?P<repo>\S+) does not appear to have a file "
+        r"(?:Error no file named .+? found in directory (?P<path>.+?)|(?P<repo>[\w./\\~:-]+) does not appear to have "
+        r"a file "
         r"named .+?)"
         r" but there is a file for TensorFlow weights",
         "{path}{repo} holds TensorFlow weights only",
@@ -63,7 +64,8 @@ RULES: Final = (
     ),
     Rule(
         "ST-TF-502",
-        r"(?:Error no file named .+? found in directory (?P<path>.+?)|(?P<repo>\S+) does not appear to have a file "
+        r"(?:Error no file named .+? found in directory (?P<path>.+?)|(?P<repo>[\w./\\~:-]+) does not appear to have "
+        r"a file "
         r"named .+?)"
         r" but there is a file for Flax weights",
         "{path}{repo} holds Flax weights only",
@@ -109,7 +111,7 @@ RULES: Final = (
     ),
     Rule(
         "ST-HUB-506",
-        r"(?P<repo>\S+) does not appear to have (?:a file|files) named (?P<names>\(?['\w.\-/ ,]+?\)?)(?:\. "
+        r"(?P<repo>[\w./\\~:-]+) does not appear to have (?:a file|files) named (?P<names>\(?['\w.\-/ ,]+?\)?)(?:\. "
         r"Checkout|\.?\n|\.?$)",
         "{repo} has no file {names}",
         "the repository or folder is there, the file is not: probably another subfolder, variant or kind of model",
@@ -135,6 +137,7 @@ RULES: Final = (
         "in the "
         "way, or the hub was not reached (the exceptions above say which)",
         "ls {repo} in the working directory; else look at the repository's list of files",
+        is_generic=True,
         source="transformers/configuration_utils.py and others, 4.57.6 and 5.23.0",
     ),
     Rule(
@@ -182,7 +185,7 @@ RULES: Final = (
     ),
     Rule(
         "ST-LOAD-503",
-        r"(?s)Weights only load failed\..*?(?:Unsupported global: GLOBAL (?P<name>\S+)|Unsupported operand "
+        r"Weights only load failed\.[\s\S]*?(?:Unsupported global: GLOBAL (?P<name>\S+)|Unsupported operand "
         r"(?P<operand>\d+))",
         "torch.load refused what is in the file: {name}{operand}",
         "weights_only=True, the default since torch 2.6, reads tensors and plain types; a class needs code to be "
@@ -199,6 +202,7 @@ RULES: Final = (
         "{path} cannot be read as torch weights",
         "probably it is cut short, a Git LFS pointer, a login page, or of another library",
         _AGAIN,
+        is_generic=True,
         source="transformers/modeling_utils.py, 4.57.6",
     ),
     Rule(
@@ -252,7 +256,8 @@ RULES: Final = (
 WARNINGS: Final = (
     Rule(
         "ST-LOAD-001",
-        r"(?s)Some weights of (?P<model>\w+) were not initialized from the model checkpoint.*?and are newly initialized"
+        r"Some weights of (?P<model>\w+) were not initialized from the model checkpoint[\s\S]*?and are newly "
+        r"initialized"
         r"(?:: (?P<keys>\[[^\]]*\]))?",
         "part of {model} does not come from the checkpoint and holds random values",
         "newly initialised: {keys}",
@@ -261,7 +266,7 @@ WARNINGS: Final = (
     ),
     Rule(
         "ST-LOAD-001",
-        r"(?s)(?P<model>\w+) LOAD REPORT\b.*?\n(?P<keys>\S+)[ |]+MISSING",
+        r"(?P<model>\w+) LOAD REPORT\b[\s\S]*?\n(?P<keys>\S+)[ |]+MISSING",
         "part of {model} does not come from the checkpoint and holds random values",
         "missing in the checkpoint: {keys} and perhaps more",
         "train them, or load the class that the checkpoint was saved from (config.architectures)",

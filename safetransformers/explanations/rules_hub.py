@@ -29,7 +29,7 @@ RULES: Final = (
     ),
     Rule(
         "ST-HUB-502",
-        rf"(?={_WIRE}).*(?:Tunnel connection failed: (?P<status>\d{{3}} [\w ]+)|ProxyError\('(?P<reason>[^']+))",
+        rf"(?={_WIRE}).*(?:Tunnel connection failed: (?P<status>\d{{3}} [\w ]+)|ProxyError\(\\?'(?P<reason>[^'\\]+))",
         "the proxy did not let the request through: {status}{reason}",
         "407 asks for a user name and password, 403 denies the host, 5xx means that the proxy itself cannot reach it",
         "HTTPS_PROXY=http://user:password@host:port; or NO_PROXY=huggingface.co where no proxy is needed",
@@ -102,7 +102,7 @@ RULES: Final = (
         ),
         of_hub=True,
         source=_REQUESTS,
-    ),  # fmt: skip
+    ),
     Rule(
         "ST-HUB-509",
         rf"(?:peer closed connection without sending complete message "
@@ -214,7 +214,7 @@ RULES: Final = (
     ),
     Rule(
         "ST-HUB-504",
-        r"(?P<repo>.+) is not a local folder and is not a valid model identifier listed on",
+        r"(?P<repo>[\w./\\~:-]+) is not a local folder and is not a valid model identifier listed on",
         "the hub has no repository {repo}, or none that these credentials may see; nor is there such a folder",
         "the hub answers 401 or 404 alike for what is misspelt, private or deleted",
         f"look at the spelling (organisation/name); for a private repository {_LOGIN}; for a folder, the working "
@@ -269,6 +269,7 @@ RULES: Final = (
         "probably a firewall or a proxy is in the way, or there is no network; the exceptions above say which",
         "where the hub can be reached: safetransformers prefetch REPO --to DIR; here: safetransformers prefetch "
         "--from DIR",
+        is_generic=True,
         source=_HUB,
     ),
 )

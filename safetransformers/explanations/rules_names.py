@@ -200,7 +200,7 @@ RULES: Final = (
     ),
     Rule(
         "ST-NAME-502",
-        r"(?s)(?P<all>\s*(?P<name>\w+) requires the [\w. ]+? library but it was not found.*)",
+        r"(?P<all>\s*(?P<name>\w+) requires the [\w. ]+? library but it was not found[\s\S]*)",
         answer=_needed,
         source=_IMPORT_UTILS,
     ),
@@ -215,7 +215,7 @@ RULES: Final = (
     ),
     Rule(
         "ST-NAME-502",
-        r"(?P<what>Using (?:a |the |`?[\w-]+`? )[^.\n]{0,200}?) requires (?:the latest version of "
+        r"(?P<what>Using (?:a |the |`?[\w-]+`? )[^\n]{0,200}?) requires (?:the latest version of "
         r")?`?(?P<package>accelerate"
         r"|bitsandbytes)\b",
         "the package {package} is not installed, or too old, and the call needs it",
@@ -257,6 +257,7 @@ RULES: Final = (
         "{name} is in this transformers, but the module that defines it cannot be imported",
         "the exception above this one is the cause: probably a missing package, or one of a version that does not fit",
         'python -c "import transformers; transformers.{name}" shows the whole chain; pip check',
+        is_generic=True,
         source=_IMPORT_UTILS,
     ),
 )

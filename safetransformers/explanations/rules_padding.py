@@ -35,7 +35,6 @@ RULES: Final = (
         "model.config.pad_token_id = tokenizer.pad_token_id  # after tokenizer.pad_token is set",
         source="transformers/modeling_layers.py (GenericForSequenceClassification), 4.57.6 and 5.23.0",
     ),
-    # Below: warnings. They stand after every error, because a run that failed failed of the error.
 )
 
 WARNINGS: Final = (
@@ -48,12 +47,14 @@ WARNINGS: Final = (
         source="transformers/generation/utils.py, 4.57.6 and 5.23.0",
     ),
     Rule(
-        "ST-MASK-002",
-        r"We strongly recommend passing in an `attention_mask` since your input_ids may be padded",
-        "input_ids probably hold padding, and no attention mask was passed: every pad is read as a word",
-        "the first or last token of a row is the pad token (modeling_utils.warn_if_padding_and_no_attention_mask)",
-        f"{_WITH_MASK}; or import the Auto class from safetransformers, which infers the mask",
-        source="transformers/modeling_utils.py, 4.57.6 and 5.23.0",
+        "ST-MASK-502",
+        r"The attention mask and the pad token id were not set",
+        "generate() got no attention mask and no pad token id",
+        "it then takes every token as real and pads finished rows with the eos token; with a single unpadded row "
+        "that is "
+        "harmless",
+        "model.generate(**inputs, pad_token_id=tokenizer.eos_token_id)  # inputs hold the tokenizer's attention_mask",
+        source="transformers/generation/utils.py, 4.57.6",
     ),
     Rule(
         "ST-MASK-003",
@@ -66,14 +67,12 @@ WARNINGS: Final = (
         source="transformers/generation/utils.py, 4.57.6 and 5.23.0",
     ),
     Rule(
-        "ST-MASK-502",
-        r"The attention mask and the pad token id were not set",
-        "generate() got no attention mask and no pad token id",
-        "it then takes every token as real and pads finished rows with the eos token; with a single unpadded row "
-        "that is "
-        "harmless",
-        "model.generate(**inputs, pad_token_id=tokenizer.eos_token_id)  # inputs hold the tokenizer's attention_mask",
-        source="transformers/generation/utils.py, 4.57.6",
+        "ST-MASK-002",
+        r"We strongly recommend passing in an `attention_mask` since your input_ids may be padded",
+        "input_ids probably hold padding, and no attention mask was passed: every pad is read as a word",
+        "the first or last token of a row is the pad token (modeling_utils.warn_if_padding_and_no_attention_mask)",
+        f"{_WITH_MASK}; or import the Auto class from safetransformers, which infers the mask",
+        source="transformers/modeling_utils.py, 4.57.6 and 5.23.0",
     ),
     Rule(
         "ST-MASK-505",

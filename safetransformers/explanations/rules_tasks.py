@@ -12,11 +12,11 @@ _AUTO: Final = "transformers/models/auto"
 RULES: Final = (
     Rule(
         "ST-TASK-002",
-        r"Unrecognized configuration class <class '[\w.]*?(?P<config>\w+)'> to build an (?P<auto>AutoTokenizer)",
+        r"Unrecognized configuration class <class '[^']*?(?P<config>\w+)'> to build an (?P<auto>AutoTokenizer)",
         "{auto} does not load it: transformers has no tokenizer for a {config}",
         "the list in the message is of the configurations that have one",
         _SUGGEST,
-        source=f"{_AUTO}/tokenization_auto.py, 4.57.6 and 5.23.0",
+        source=f"{_AUTO}/tokenization_auto.py, 4.57.6",
     ),
     Rule(
         "ST-TASK-002",
@@ -29,7 +29,7 @@ RULES: Final = (
     ),
     Rule(
         "ST-TASK-001",
-        r"Unrecognized configuration class <class '[\w.]*?(?P<config>\w+)'> for this kind of AutoModel: (?P<auto>\w+)",
+        r"Unrecognized configuration class <class '[^']*?(?P<config>\w+)'> for this kind of AutoModel: (?P<auto>\w+)",
         "{auto} does not load a checkpoint whose configuration is a {config}",
         "no class of this task is registered for it; the list in the message is of the configurations that have one",
         f"{_SUGGEST}; or from safetransformers import {{auto}}, whose error names them",
@@ -61,6 +61,7 @@ RULES: Final = (
         "the pipeline could not load {repo} with any class of its task",
         "the errors of each try stand below the message, and are the cause where they are known",
         f"{_SUGGEST}; then pipeline(task, ...) with the task of that class",
+        is_generic=True,
         source="transformers/pipelines/base.py, 4.57.6 and 5.23.0",
     ),
     Rule(

@@ -1,7 +1,8 @@
-"""Every rule, the most specific first: of two that fit, the earlier one speaks. Warnings come after all errors."""
+"""Every rule: of two that fit one message, the earlier one speaks. Warnings come after all errors."""
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from . import rules_devices, rules_files, rules_hub, rules_names, rules_padding, rules_tasks
@@ -15,3 +16,5 @@ RULES: Final[tuple[Rule, ...]] = (
     *rules_padding.WARNINGS,
     *rules_files.WARNINGS,
 )
+# One look that tells whether any rule's pattern fits: most lines of a log are of no rule.
+ANY: Final = re.compile("|".join(re.sub(r"\(\?P<\w+>", "(?:", f"(?:{rule.pattern})") for rule in RULES), re.MULTILINE)

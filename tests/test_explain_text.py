@@ -1,0 +1,412 @@
+"""explain() of texts as users paste them, and of texts that are no error at all."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import random
+import re
+import subprocess
+import sys
+import textwrap
+import threading
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from explain_making import printed, raised
+from models import tiny
+
+import safetransformers as st
+from safetransformers.errors import HubError, PaddingError
+from safetransformers.explanations.meanings import MEANINGS
+
+ROOT = Path(__file__).parents[1]
+NEEDS_GROUPS = pytest.mark.skipif(sys.version_info < (3, 11), reason="exception groups are new in Python 3.11")
+TOO_FAR = torch.tensor([[5, 99]])
+
+
+def out_of_range() -> BaseException:
+    return raised(lambda: tiny("bert")(TOO_FAR))
+
+
+def text_of(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error))
+
+
+def code_of(told: BaseException | str) -> str | None:
+    found = st.explain(told)
+    return found.code if found else None
+
+
+# What is inside an exception
+
+
+def test_a_cause_of_another_error_is_found() -> None:
+    def train() -> None:
+        try:
+            tiny("bert")(TOO_FAR)
+        except IndexError as error:
+            raise RuntimeError("step 3 failed") from error
+
+    error = raised(train)
+    assert code_of(error) == code_of(text_of(error)) == "ST-ASSERT-502"
+
+
+def test_what_was_being_handled_is_found_unless_it_was_suppressed() -> None:
+    def train(suppress: bool) -> None:
+        try:
+            tiny("bert")(TOO_FAR)
+        except IndexError:
+            if suppress:
+                raise RuntimeError("step 3 failed") from None
+            raise RuntimeError("step 3 failed")  # noqa: B904 - as users write it
+
+    assert code_of(raised(lambda: train(False))) == "ST-ASSERT-502"
+    assert code_of(raised(lambda: train(True))) is None
+    assert code_of(text_of(raised(lambda: train(True)))) is None
+
+
+def test_another_failure_that_was_handled_before_does_not_hide_the_one_that_was_raised() -> None:
+    def train() -> None:
+        try:
+            tiny("bert")(TOO_FAR)
+        except IndexError:
+            raise ValueError("Cannot handle batch sizes > 1 if no padding token is defined.") from None
+
+    def evaluate() -> None:
+        try:
+            tiny("bert")(TOO_FAR)
+        except IndexError:
+            tiny("bert-classifier")(torch.tensor([[5]]), labels=torch.tensor([7]))
+
+    assert code_of(raised(train)) == "ST-MASK-504"
+    assert code_of(raised(evaluate)) == "ST-ASSERT-503"  # the label is what was raised; the id was handled
+
+
+@NEEDS_GROUPS
+def test_a_known_error_in_a_group_is_found() -> None:
+    group = BaseExceptionGroup("two workers", [ValueError("something else"), out_of_range()])  # noqa: F821 - 3.11
+    error = raised(lambda: (_ for _ in ()).throw(group))
+    assert code_of(error) == code_of(text_of(error)) == "ST-ASSERT-502"
+
+
+def test_a_traceback_in_the_message_of_a_workers_error_is_read() -> None:
+    class Rows(torch.utils.data.Dataset):
+        def __len__(self) -> int:
+            return 1
+
+        def __getitem__(self, row: int) -> torch.Tensor:
+            return torch.nn.functional.embedding(TOO_FAR, torch.zeros(2, 2))
+
+    loader = torch.utils.data.DataLoader(Rows(), num_workers=1, multiprocessing_context="fork")
+    error = raised(lambda: next(iter(loader)))
+    assert "Caught IndexError in DataLoader worker" in str(error)
+    assert code_of(error) == code_of(text_of(error)) == "ST-ASSERT-502"
+
+
+def test_a_loop_of_causes_ends() -> None:
+    first, second = ValueError("one"), ValueError("two")
+    first.__cause__, second.__cause__ = second, first
+    assert st.explain(first) is None
+
+
+def test_an_exception_is_not_changed() -> None:
+    error = out_of_range()
+    before = (type(error), error.args, error.__traceback__, dict(vars(error)))
+    assert st.explain(error) is not None
+    assert (type(error), error.args, error.__traceback__, dict(vars(error))) == before
+
+
+# Our own errors
+
+
+@pytest.mark.parametrize("chained", [False, True])
+def test_an_error_of_this_library_says_what_it_says_itself(chained: bool) -> None:
+    def run() -> None:
+        try:
+            with st.strict():
+                st.guard(tiny("bert"))(torch.tensor([[5, 0], [5, 6]]))
+        except PaddingError as error:
+            if not chained:
+                raise
+            raise RuntimeError("the service is down") from error
+
+    error = raised(run)
+    own = error.__cause__ if chained else error
+    assert isinstance(own, PaddingError)
+    for told in (st.explain(error), st.explain(text_of(error)), st.explain(str(own))):
+        assert told is not None
+        assert (told.code, told.what, told.why, told.do) == (own.code, own.what, own.why, own.do)
+
+
+def test_a_warning_of_this_library_is_read_as_it_is_printed() -> None:
+    text = "train.py:12: UnmaskedPaddingWarning: [ST-MASK-002] no mask\nWhy: 3 pads\nDo: pass it\n  loss = model(ids)\n"
+    told = st.explain(text)
+    assert told is not None and (told.code, told.what, told.why) == ("ST-MASK-002", "no mask", "3 pads")
+
+
+def test_a_code_of_no_family_is_unknown() -> None:
+    assert st.explain(HubError("ST-NONE-001", "what")) is None
+    assert st.explain("[ST-NONE-001] what") is None
+    assert st.explain("ST-HUB-999") is None
+
+
+@pytest.mark.parametrize("text", ["ST-HUB-004", " [ST-HUB-004]\n"])
+def test_a_code_alone_is_explained(text: str) -> None:
+    told = st.explain(text)
+    assert told is not None and told.code == "ST-HUB-004" and told.what
+
+
+# Layouts
+
+
+def _plain(_: Path) -> str:
+    return text_of(out_of_range())
+
+
+def _chained(_: Path) -> str:
+    return text_of(raised(lambda: _wrap(out_of_range())))
+
+
+def _wrap(error: BaseException) -> None:
+    raise RuntimeError("step 3 failed") from error
+
+
+def _with_notes(_: Path) -> str:
+    error = out_of_range()
+    if sys.version_info >= (3, 11):
+        error.add_note("while reading row 3")
+    return text_of(error)
+
+
+def _in_a_log(_: Path) -> str:
+    lines = _plain(_).splitlines()
+    return "\n".join(f"2026-11-26T12:00:{i % 60:02}.123Z stderr F {line}" for i, line in enumerate(lines))
+
+
+def _of_compose(_: Path) -> str:
+    return textwrap.indent(_plain(_), "trainer_1  | ", lambda _: True)
+
+
+def _logged_by_logging(_: Path) -> str:
+    code = (
+        "import logging, torch; logging.basicConfig(format='%(asctime)s - %(name)s - %(levelname)s - %(message)s')\n"
+        "try: torch.nn.functional.embedding(torch.tensor([9]), torch.zeros(2, 2))\n"
+        "except IndexError: logging.exception('training failed'); raise SystemExit(1)"
+    )
+    return printed(code)
+
+
+def _coloured(_: Path) -> str:
+    return "\n".join(f"\x1b[1;31m{line}\x1b[0m" for line in _plain(_).splitlines())
+
+
+def _windows_lines(_: Path) -> str:
+    return _plain(_).replace("\n", "\r\n")
+
+
+def _of_pytest(folder: Path) -> str:
+    test = folder / "test_mine.py"
+    test.write_text(
+        "import torch\ndef test_it():\n    torch.nn.functional.embedding(torch.tensor([9]), torch.zeros(2, 2))\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", folder, test]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False).stdout
+
+
+def _of_ipython(_: Path) -> str:
+    from IPython.core.ultratb import FormattedTB
+
+    error = out_of_range()
+    return "\n".join(FormattedTB("Context").structured_traceback(type(error), error, error.__traceback__))
+
+
+def _mixed_ranks(_: Path) -> str:
+    lines = _plain(_).splitlines()
+    mixed = [line for pair in zip(lines, lines, strict=True) for line in (f"[rank1]: {pair[0]}", f"[rank0]: {pair[1]}")]
+    return "\n".join(mixed)
+
+
+def _with_a_prompt(_: Path) -> str:
+    return f">>> model(ids)\n{_plain(_)}>>> model(other)\n"
+
+
+def _first_lines_lost(_: Path) -> str:
+    return "\n".join(_plain(_).splitlines()[3:])
+
+
+def _message_alone(_: Path) -> str:
+    return "IndexError: index out of range in self"
+
+
+LAYOUTS: tuple[Callable[[Path], str], ...] = (
+    _plain,
+    _chained,
+    _with_notes,
+    _in_a_log,
+    _of_compose,
+    _logged_by_logging,
+    _coloured,
+    _windows_lines,
+    _of_pytest,
+    _of_ipython,
+    _mixed_ranks,
+    _with_a_prompt,
+    _first_lines_lost,
+    _message_alone,
+)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__name__.strip("_"))
+def test_a_traceback_is_read_however_it_was_printed(layout: Callable[[Path], str], tmp_path: Path) -> None:
+    text = layout(tmp_path)
+    assert "index out of range in self" in text
+    assert code_of(text) == "ST-ASSERT-502"
+    surrounded = f"epoch 1: loss 0.3\n\n{text}\n\nreal 0m3.1s\nuser 0m2.2s\n"
+    assert code_of(surrounded) == "ST-ASSERT-502"
+
+
+def test_the_check_that_failed_on_the_gpu_is_found_above_the_traceback() -> None:
+    text = (
+        "/pytorch/aten/src/ATen/native/cuda/Loss.cu:250: nll_loss: block: [0,0,0], thread: [3,0,0] Assertion "
+        '`t >= 0 && t < n_classes` failed.\nTraceback (most recent call last):\n  File "train.py", line 3, in <module>\n'
+        "    loss.backward()\ntorch.AcceleratorError: CUDA error: device-side assert triggered\n"
+    )
+    assert code_of(text) == "ST-ASSERT-503"
+
+
+def test_of_two_tracebacks_the_last_one_that_is_known_speaks() -> None:
+    label = text_of(raised(lambda: tiny("bert-classifier")(torch.tensor([[5]]), labels=torch.tensor([7]))))
+    other = text_of(raised(lambda: int("x")))
+    assert code_of(text_of(out_of_range()) + label + other) == "ST-ASSERT-503"
+
+
+# What is no error
+
+
+def _sources() -> list[Path]:
+    """Source of the standard library, of transformers, of this library and of its tests."""
+    standard = Path(inspect.getfile(json)).parents[1]
+    found = [*standard.glob("*.py"), *(ROOT / "safetransformers").rglob("*.py"), *(ROOT / "tests").glob("*.py")]
+    home = Path(transformers.__file__).parent
+    parts = ("*.py", "utils/*.py", "generation/*.py", "pipelines/*.py", "models/auto/*.py", "models/bert/*.py")
+    return found + [path for part in parts for path in home.glob(part)]
+
+
+def test_source_code_is_no_error() -> None:
+    known = {path: told for path in _sources() if (told := code_of(path.read_text(encoding="utf-8", errors="ignore")))}
+    assert known == {}
+
+
+def test_random_pieces_of_source_code_are_no_error() -> None:
+    chance = random.Random(0)
+    lines = [line for path in _sources()[::7] for line in path.read_text(errors="ignore").splitlines()]
+    for _ in range(200):
+        start = chance.randrange(len(lines))
+        piece = "\n".join(lines[start : start + chance.randrange(1, 40)])
+        assert st.explain(piece) is None, piece
+
+
+def test_pages_of_documentation_are_no_error() -> None:
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *Path(sys.prefix).rglob("*.dist-info/METADATA")]
+    assert len(pages) > 50
+    assert {path: told for path in pages if (told := code_of(path.read_text(errors="ignore")))} == {}
+
+
+MENTIONS = (
+    "CUDA out of memory. Tried to allocate 2.00 GiB",
+    "IndexError: index out of range in self",
+    "Asking to pad but the tokenizer does not have a padding token",
+    "We couldn't connect to 'https://huggingface.co' to load the files, and couldn't find them in the cached files",
+    "[ST-MASK-001] padded rows",
+)
+
+
+@pytest.mark.parametrize("mention", MENTIONS)
+def test_a_source_line_that_mentions_a_known_error_is_not_one(mention: str, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(f"def handle(text):\n    raise ValueError('mine')\n\nhandle('''\n{mention}\n''')\n")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert "ValueError: mine" in done.stderr
+    assert st.explain(done.stderr) is None
+
+    def run() -> None:
+        message = mention
+        raise ValueError(f"{len(message)} letters")
+
+    error = raised(run)
+    assert st.explain(error) is None and st.explain(text_of(error)) is None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("something else"),
+        KeyError("gpt2"),
+        IndexError("list index out of range"),
+        ConnectionRefusedError(111, "Connection refused"),
+        ConnectionError(),
+        TimeoutError("timed out"),
+        OSError(2, "No such file or directory", "data.csv"),
+        ModuleNotFoundError("No module named 'my_own_module'"),
+        ImportError("cannot import name 'mine' from 'my_own_module' (/home/me/my_own_module.py)"),
+        RuntimeError("mat1 and mat2 shapes cannot be multiplied (2x3 and 4x5)"),
+        KeyboardInterrupt(),
+        SystemExit(1),
+    ],
+    ids=lambda error: f"{type(error).__name__} {error}",
+)
+def test_an_everyday_error_of_other_code_is_unknown(error: BaseException) -> None:
+    assert st.explain(error) is None
+    assert st.explain(text_of(raised(lambda: (_ for _ in ()).throw(error)))) is None
+
+
+def test_a_server_that_is_not_the_hub_is_not_called_the_hub() -> None:
+    import requests
+
+    error = raised(lambda: requests.get("http://127.0.0.1:9/metrics", timeout=5))
+    assert "Connection refused" in str(error)
+    assert st.explain(error) is None and st.explain(text_of(error)) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["", "\n\n", "all is well", "\x00\x01", "Traceback (most recent call last):", "  |" * 99]
+)
+def test_nothing_is_made_of_nothing(text: str) -> None:
+    assert st.explain(text) is None
+
+
+@pytest.mark.parametrize("wrong", [None, 3, b"IndexError: index out of range in self"])
+def test_something_that_is_neither_is_a_type_error(wrong: object) -> None:
+    with pytest.raises(TypeError, match="explain takes an exception or a text"):
+        st.explain(wrong)
+
+
+def test_a_long_log_is_read_in_seconds() -> None:
+    log = "\n".join(f"2026-11-26 12:00:00,123 - trainer - INFO - step {i}: loss 0.3" for i in range(200_000))
+    found: list[str | None] = []
+    worker = threading.Thread(target=lambda: found.append(code_of(f"{log}\nIndexError: Target 7 is out of bounds.")))
+    worker.start()
+    worker.join(30)
+    assert found == ["ST-ASSERT-503"]
+
+
+def test_a_text_is_explained_without_torch_and_transformers() -> None:
+    code = (
+        "import safetransformers as st, sys\n"
+        "for text in ('IndexError: Target 7 is out of bounds.', 'ST-HUB-004', 'what', 'OSError: me/x is not a local folder "
+        "and is not a valid model identifier listed on'): st.explain(text)\n"
+        "print([name for name in ('torch', 'transformers', 'huggingface_hub', 'wrapt') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_code_of_the_library_has_a_meaning() -> None:
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "safetransformers").rglob("*.py")]
+    codes = {code for source in sources for code in re.findall(r"\bST-[A-Z]+-\d{3}\b", source)}
+    assert codes == set(MEANINGS)
