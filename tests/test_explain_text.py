@@ -398,7 +398,8 @@ def test_a_long_log_is_read_in_seconds() -> None:
 def test_a_text_is_explained_without_torch_and_transformers() -> None:
     code = (
         "import safetransformers as st, sys\n"
-        "for text in ('IndexError: Target 7 is out of bounds.', 'ST-HUB-004', 'what', 'OSError: me/x is not a local folder "
+        "for text in ('IndexError: Target 7 is out of bounds.', 'ST-HUB-004', 'what', 'OSError: me/x is not a local "
+        "folder "
         "and is not a valid model identifier listed on'): st.explain(text)\n"
         "print([name for name in ('torch', 'transformers', 'huggingface_hub', 'wrapt') if name in sys.modules])"
     )

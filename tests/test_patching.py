@@ -49,7 +49,15 @@ def guarded_parts(model: nn.Module) -> list[str]:
 def everything() -> Snapshot:
     """``vars()`` of each module that may be touched, and of each class in it: the names in order, and what they are."""
     found: Snapshot = {}
-    touched = {"transformers", "huggingface_hub", "concurrent", compat.wire().client.__module__.partition(".")[0]}
+    touched = {
+        "transformers",
+        "huggingface_hub",
+        "concurrent",
+        "sys",
+        "threading",
+        "IPython",
+        compat.wire().client.__module__.partition(".")[0],
+    }
     for module_name, module in sorted(sys.modules.items()):
         if module_name.partition(".")[0] not in touched or not hasattr(module, "__dict__"):
             continue
