@@ -26,7 +26,7 @@ class SafeTransformersError(Exception):
     """Base of every exception that safetransformers raises.
 
     Attributes:
-        code: stable identifier such as ``"ST-MASK-001"``; each has an entry in ``docs/errors.md``.
+        code: stable identifier such as ``"ST-MASK-001"``; each has a page in ``docs/errors``.
         what: what happened, one line.
         why: the facts behind it, with numbers.
         do: the fix, to paste.

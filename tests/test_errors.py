@@ -11,6 +11,7 @@ import re
 import warnings
 from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,16 @@ import pytest
 
 from safetransformers import errors, notices
 from safetransformers.errors import SafeTransformersError, SafeTransformersWarning
+from safetransformers.explanation import Explanation
 
 PACKAGE = Path(errors.__file__).parent
 ROOT = PACKAGE.parent
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 CODE = re.compile(r"ST-[A-Z]+-\d{3}")
-RAISED = sorted({code for source in SOURCES for code in CODE.findall(source.read_text(encoding="utf-8"))})
+PAGES = ROOT / "docs" / "errors"
+NAMED = sorted({code for source in SOURCES for code in CODE.findall(source.read_text(encoding="utf-8"))})
+EXPLAINED = [code for code in NAMED if not code.startswith("ST-TEST")]
+PARTS_OF_A_PAGE = ["What happened", "Why", "What to do", "How to switch it off", "See also"]
 EXCEPTIONS = [
     cls for _, cls in inspect.getmembers(errors, inspect.isclass)
     if issubclass(cls, SafeTransformersError) and cls is not SafeTransformersError
@@ -93,6 +98,18 @@ def test_one_filter_reaches_every_warning(cls: type[Warning]) -> None:
     assert cls.__doc__
 
 
+@cache
+def used() -> dict[str, set[str]]:
+    """For each code that a line of the source uses, the packages and files that do: a docstring only speaks of it."""
+    found = defaultdict(set)
+    for source in SOURCES:
+        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and CODE.fullmatch(node.value):
+                found[node.value].add(source.relative_to(PACKAGE).parts[0])
+    return found
+
+
+@cache
 def makers() -> dict[str, set[str]]:
     """For each code of the source, the exceptions and warnings that are made with it."""
     found = defaultdict(set)
@@ -108,19 +125,49 @@ def makers() -> dict[str, set[str]]:
     return found
 
 
-@pytest.mark.parametrize("code", [code for code in RAISED if not code.startswith("ST-TEST")])
-def test_each_code_means_one_thing_and_is_explained(code: str) -> None:
+def page(name: str) -> str:
+    return (PAGES / f"{name}.md").read_text(encoding="utf-8")
+
+
+def headings(text: str) -> list[str]:
+    outside = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)  # a comment in a console is none
+    return re.findall(r"^#.*", outside, re.MULTILINE)
+
+
+@pytest.mark.parametrize("code", EXPLAINED)
+def test_each_code_means_one_thing(code: str) -> None:
     exceptions = {name for name in makers()[code] if issubclass(getattr(errors, name), SafeTransformersError)}
     assert len(exceptions) <= 1
-    where = {source.relative_to(PACKAGE).parts[0] for source in SOURCES if code in source.read_text(encoding="utf-8")}
-    assert len(where - {"errors.py"}) <= 1
-    page = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
-    assert len(re.findall(rf"^## {code}\b", page, re.MULTILINE)) == 1
+    assert len(used()[code] - {"explanations"}) <= 1  # which names what the others raise
 
 
-def test_each_explained_code_is_raised() -> None:
-    page = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
-    assert set(re.findall(r"^## (ST-[A-Z]+-\d{3})\b", page, re.MULTILINE)) <= set(RAISED)
+@pytest.mark.parametrize("code", EXPLAINED)
+def test_each_code_has_a_page_that_names_the_class_to_catch(code: str) -> None:
+    text = page(code)
+    assert text.startswith(f"# {code}\n")
+    assert headings(text) == [f"# {code}", *(f"## {part}" for part in PARTS_OF_A_PAGE)]
+    for name in makers()[code]:
+        assert f"`{name}`" in text.partition("## ")[0]
+
+
+def test_the_index_lists_each_page_once() -> None:
+    listed = re.findall(r"^\| \[(ST-[A-Z]+-\d{3})\]\((.+?)\) \|", page("index"), re.MULTILINE)
+    assert sorted(listed) == sorted((path.stem, path.name) for path in PAGES.glob("*.md") if path.stem != "index")
+
+
+def test_each_page_is_of_a_code_that_is_raised_or_explained() -> None:
+    assert {path.stem for path in PAGES.glob("*.md")} - {"index"} <= set(used())
+
+
+def test_a_reader_finds_the_page_at_the_link_that_a_message_gives() -> None:
+    assert ROOT / Explanation("ST-HUB-004", "what").link == PAGES / "ST-HUB-004.md"
+    assert not (ROOT / "docs" / "errors.md").exists()
+
+
+def test_each_link_of_the_pages_leads_to_a_file() -> None:
+    for path in PAGES.glob("*.md"):
+        for link in re.findall(r"\]\(([^)#]+)", path.read_text(encoding="utf-8")):
+            assert (PAGES / link).resolve().is_file(), f"{link} in {path.name}"
 
 
 def warn(cause: str = "cause") -> None:
