@@ -51,6 +51,14 @@ def _damaged_sentencepiece(folder: Path) -> Made:
     return of("AutoTokenizer", _config_of(folder, {"model_type": "llama"}))
 
 
+def _slow_tokenizer_of_my_own(folder: Path) -> Made:
+    class Mine(transformers.ByT5Tokenizer):
+        vocab_file = str(folder / "words.txt")
+
+    (folder / "words.txt").write_text("hello\n")
+    return raised(lambda: transformers.PreTrainedTokenizerFast(__slow_tokenizer=Mine()))
+
+
 def _remote_code_that_imports(line: str) -> Callable[[Path], Made]:
     def make(folder: Path) -> Made:
         file = save_remote_code(folder) / "modeling_remote.py"
@@ -92,17 +100,25 @@ def _flash(folder: Path) -> Made:
 NAMES = (
     Case("a removed name", "ST-NAME-002", _runs("from transformers import AdamW"), ("AdamW",)),
     Case("a removed attribute", "ST-NAME-002", _runs("import transformers; transformers.AdamW"), ("AdamW",)),
-    Case("a module that is not there", "ST-NAME-001", _runs("import transformers.no_such"), ("no_such",)),
+    Case("a module that is not there", "ST-NAME-005", _runs("import transformers.no_such"), ("no_such",)),
+    Case(
+        "a TensorFlow class that was removed",
+        "ST-NAME-003",
+        _runs("from transformers import TFBertModel"),
+        ("BertModel",),
+        only=5,
+        otherwise="has the name, and needs TensorFlow when it is used",
+    ),
     Case(
         "an unknown model type",
-        "ST-NAME-006",
+        "ST-NAME-013",
         lambda folder: of("AutoConfig", _config_of(folder, {"model_type": "gpt99"})),
         ("gpt99",),
     ),
-    Case("no model type", "ST-NAME-007", lambda folder: of("AutoConfig", _config_of(folder, {}))),
+    Case("no model type", "ST-NAME-014", lambda folder: of("AutoConfig", _config_of(folder, {}))),
     Case(
         "an unknown tokenizer class",
-        "ST-NAME-008",
+        "ST-NAME-021",
         _tokenizer_class,
         ("NoSuchTokenizer",),
         only=4,
@@ -110,13 +126,13 @@ NAMES = (
     ),
     Case(
         "remote code that imports a removed name",
-        "ST-NAME-009",
+        "ST-NAME-031",
         _remote_code_that_imports("from transformers import AdamW"),
         ("AdamW", "modeling_remote.py"),
     ),
     Case(
         "remote code that imports a removed module",
-        "ST-NAME-009",
+        "ST-NAME-031",
         _remote_code_that_imports("import transformers.no_such"),
         ("no_such", "modeling_remote.py"),
     ),
@@ -135,7 +151,7 @@ NAMES = (
     Case("tokenizers of another version", "ST-NAME-501", _other_tokenizers, ("tokenizers", "0.1.0")),
     Case(
         "a processor without its library",
-        "ST-NAME-502",
+        "ST-NAME-004",
         _without("PIL", "transformers.ViTImageProcessor()"),
         ("pillow",),
     ),
@@ -145,7 +161,7 @@ NAMES = (
     Case("flash attention without its package", "ST-NAME-502", _flash, ("sdpa",)),
     Case(
         "a model without torch",
-        "ST-NAME-502",
+        "ST-NAME-004",
         _without("torch", "transformers.AutoModel.from_pretrained('x')"),
         ("pip install torch",),
         only=4,
@@ -175,6 +191,7 @@ NAMES = (
         only=5,
         otherwise="asks for protobuf",
     ),
+    Case("a slow tokenizer that nothing converts", "ST-NAME-506", _slow_tokenizer_of_my_own, ("tokenizer.json",)),
     Case(
         "a torchvision for another torch",
         "ST-NAME-504",

@@ -273,7 +273,8 @@ def test_a_traceback_is_read_however_it_was_printed(layout: Callable[[Path], str
 def test_the_check_that_failed_on_the_gpu_is_found_above_the_traceback() -> None:
     text = (
         "/pytorch/aten/src/ATen/native/cuda/Loss.cu:250: nll_loss: block: [0,0,0], thread: [3,0,0] Assertion "
-        '`t >= 0 && t < n_classes` failed.\nTraceback (most recent call last):\n  File "train.py", line 3, in <module>\n'
+        "`t >= 0 && t < n_classes` failed.\n"
+        'Traceback (most recent call last):\n  File "train.py", line 3, in <module>\n'
         "    loss.backward()\ntorch.AcceleratorError: CUDA error: device-side assert triggered\n"
     )
     assert code_of(text) == "ST-ASSERT-503"

@@ -34,7 +34,7 @@ RULES: Final = (
         "407 asks for a user name and password, 403 denies the host, 5xx means that the proxy itself cannot reach it",
         "HTTPS_PROXY=http://user:password@host:port; or NO_PROXY=huggingface.co where no proxy is needed",
         of_hub=True,
-        source="urllib3 2.8.0",
+        source="urllib3 2.8.0, below requests 2.34.2",
     ),
     Rule(
         "ST-HUB-502",
@@ -175,13 +175,13 @@ RULES: Final = (
     ),
     Rule(
         "ST-HUB-514",
-        r"Exceeded \d+ redirects|maximum recursion depth exceeded",
+        r"Exceeded \d+ redirects",
         "the hub's address redirects in a circle",
         "probably a captive portal or a proxy sends every request to its own page",
         "open https://huggingface.co in a browser on this machine; look at HF_ENDPOINT",
         types=("TooManyRedirects",),
         of_hub=True,
-        source=_REQUESTS,
+        source="httpx2 2.16.2",
     ),
     Rule(
         "ST-HUB-514",

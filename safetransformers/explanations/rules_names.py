@@ -96,7 +96,7 @@ def _needed(facts: Facts) -> Explanation:
     libraries = dict.fromkeys(re.findall(r"requires the ([\w. ]+?) library but it was not found", facts["all"]))
     names = [_PIP_NAMES.get(library.lower(), _PIP_NAMES.get(library, library.lower())) for library in libraries]
     return Explanation(
-        "ST-NAME-502",
+        "ST-NAME-004",
         f"{facts['name']} needs a package that is not installed: {', '.join(libraries)}",
         "the name exists in this transformers; what it stands for is made only where the package can be imported",
         f"pip install {' '.join(names)}",
@@ -115,42 +115,42 @@ def _optional(facts: Facts) -> Explanation:
 
 RULES: Final = (
     Rule(
-        "ST-NAME-001",
+        "ST-NAME-005",
         r"cannot import name '(?P<name>\w+)' from (?:partially initialized module "
         r")?'(?P<module>transformers(?:\.[\w.]+)?)'",
         answer=_imported_name,
         source="Python 3.10 to 3.13, importlib",
     ),
     Rule(
-        "ST-NAME-001",
+        "ST-NAME-005",
         r"No module named '(?P<module>transformers\.[\w.]+)'",
         answer=_missing_module,
         source="Python 3.10 to 3.13, importlib",
     ),
     Rule(
-        "ST-NAME-001",
+        "ST-NAME-005",
         r"module '?transformers'? has no attribute '?(?P<name>\w+)",
         answer=_attribute,
         source=_IMPORT_UTILS,
     ),
     Rule(
-        "ST-NAME-006",
+        "ST-NAME-013",
         r"The checkpoint you are trying to load has model type `(?P<model_type>[^`]+)` but Transformers does not "
         r"recognize",
         answer=_model_type,
         source="transformers/models/auto/configuration_auto.py, 4.57.6 and 5.23.0",
     ),
     Rule(
-        "ST-NAME-007",
+        "ST-NAME-014",
         r"Unrecognized model in (?P<repo>.+?)\. Should have a `model_type` key in its config\.json",
         answer=_no_model_type,
         source="transformers/models/auto/configuration_auto.py, 4.57.6 and 5.23.0",
     ),
     Rule(
-        "ST-NAME-008",
+        "ST-NAME-021",
         r"Tokenizer class (?P<name>\w+) does not exist or is not currently imported",
         answer=_tokenizer_class,
-        source="transformers/models/auto/tokenization_auto.py, 4.57.6 and 5.23.0",
+        source="transformers/models/auto/tokenization_auto.py, 4.57.6",
     ),
     Rule(
         "ST-NAME-501",
@@ -199,7 +199,7 @@ RULES: Final = (
         source="transformers/tokenization_utils_base.py, 4.57.6",
     ),
     Rule(
-        "ST-NAME-502",
+        "ST-NAME-004",
         r"(?P<all>\s*(?P<name>\w+) requires the [\w. ]+? library but it was not found[\s\S]*)",
         answer=_needed,
         source=_IMPORT_UTILS,
