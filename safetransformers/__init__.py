@@ -14,11 +14,13 @@ from ._version import __version__
 
 # Public name: the module that defines it.
 _HOME = {
+    "Explanation": "explanation",
     "Policy": "policies",
     "PaddingAudit": "padding.audit",
     "audit_padding": "padding.audit",
     "configure": "policies",
     "exact_forward": "padding.forward",
+    "explain": "explanations.find",
     "get_policy": "policies",
     "guard": "guards",
     "infer_attention_mask": "padding.mask",

@@ -13,11 +13,13 @@ def main() -> None:
         print("the command line needs two more packages: pip install 'safetransformers[cli]'", file=sys.stderr)
         raise SystemExit(2) from None
     from .demo import demo
+    from .explain import explain
     from .prefetch import prefetch
 
     app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False)
     app.callback()(_describe)
     app.command()(demo)
+    app.command()(explain)
     app.command()(prefetch)
     app()
 
