@@ -23,7 +23,7 @@ PYTEST_RUN := -m pytest -n $(PYTEST_WORKERS) --dist loadgroup $(PYTEST_ARGS)
 .DEFAULT_GOAL := help
 .NOTPARALLEL:  # the test runs share the cores, and the last of them has to be the last to speak
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-newest test-oldest test-wheel lint format types bench conformance build lock clean
+.PHONY: help demo test test-newest test-oldest test-wheel lint format types bench conformance names build lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ bench: $(NEWEST)/.installed ## the benchmarks that take minutes; each adds a row
 
 conformance: $(NEWEST)/.installed ## measure padding on every text architecture, and write what the guard knows from it
 	$(NEWEST)/bin/python benchmarks/padding_conformance.py --jobs 2 --write-measured
+
+names: $(NEWEST)/.installed ## read the wheels of every release, and write the table of names: minutes, and 630 MB the first time
+	$(NEWEST)/bin/python scripts/name_history.py
 
 build: dist/.built ## wheel and sdist into dist/
 

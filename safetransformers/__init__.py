@@ -17,6 +17,8 @@ _HOME = {
     "Explanation": "explanation",
     "Policy": "policies",
     "PaddingAudit": "padding.audit",
+    "Suggestion": "names.suggestions",
+    "Suggestions": "names.suggestions",
     "audit_padding": "padding.audit",
     "configure": "policies",
     "exact_forward": "padding.forward",
@@ -32,6 +34,7 @@ _HOME = {
     "position_ids_from_mask": "padding.mask",
     "report": "counts",
     "strict": "policies",
+    "suggest_auto_classes": "names.suggest",
     "unguard": "guards",
     "unpatch": "patching",
 }
@@ -49,12 +52,14 @@ def __getattr__(name: str) -> Any:
 
     try:
         value = drop_in(name)
-    except AttributeError:
-        text = f"neither {__name__!r} nor 'transformers' has an attribute {name!r}"
+    except (AttributeError, ImportError) as failure:
+        from .names.missing import attribute_error, import_error
+
         # Of an AttributeError the import statement would show only that *we* lack the name.
-        if sys._getframe(1).f_code.co_name == "_handle_fromlist":
-            raise ImportError(text, name=__name__, path=__file__) from None
-        raise AttributeError(text, name=name) from None
+        is_import = sys._getframe(1).f_code.co_name == "_handle_fromlist"
+        if isinstance(failure, ImportError):
+            raise import_error(name) from failure  # the name is there, and a package that it needs is not
+        raise (import_error(name) if is_import else attribute_error(name)) from None
     return _kept(name, value) if is_drop_in(name) else value
 
 

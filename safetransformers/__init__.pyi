@@ -4,6 +4,7 @@
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from os import PathLike
 from typing import Any, Literal, TypeAlias, TypedDict, TypeVar
 
 from torch import Tensor
@@ -14,6 +15,8 @@ from typing_extensions import Unpack
 from . import errors as errors
 from ._version import __version__ as __version__
 from .explanation import Explanation as Explanation
+from .names.suggestions import Suggestion as Suggestion
+from .names.suggestions import Suggestions as Suggestions
 from .padding.audit import PaddingAudit as PaddingAudit
 
 _ModelT = TypeVar("_ModelT", bound=Module)
@@ -77,5 +80,13 @@ def infer_attention_mask(
 def position_ids_from_mask(attention_mask: Tensor) -> Tensor: ...
 def exact_forward(model: Module, *args: Any, **kwargs: Any) -> Any: ...
 def audit_padding(model: Module, inputs: Tensor | Mapping[str, Tensor] | None = None) -> PaddingAudit: ...
+def suggest_auto_classes(
+    config_or_path: Any,
+    requested: str | type | None = None,
+    *,
+    revision: str | None = None,
+    cache_dir: str | PathLike[str] | None = None,
+    subfolder: str = "",
+) -> Suggestions: ...
 def explain(exception_or_text: BaseException | str) -> Explanation | None: ...
 def report() -> Mapping[str, int]: ...

@@ -112,7 +112,14 @@ class UnknownArchitectureError(SafeTransformersError, ValueError):
 
 
 class MissingNameError(SafeTransformersError, ImportError):
-    """The installed transformers does not have a name: too new, removed, or never there. ``ImportError``."""
+    """The installed transformers does not have a name: too new, removed, or never there. ``ImportError``.
+
+    ``name`` and ``path`` are those of the module that lacks it, as in every ``ImportError``.
+    """
+
+    def __init__(self, code: str, what: str, *, module: str = "", path: str | None = None, **parts: Any) -> None:
+        super().__init__(code, what, module=module, path=path, **parts)
+        self.name, self.path = module, path
 
 
 class GuardError(SafeTransformersError, RuntimeError):

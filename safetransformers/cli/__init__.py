@@ -15,12 +15,14 @@ def main() -> None:
     from .demo import demo
     from .explain import explain
     from .prefetch import prefetch
+    from .suggest import suggest
 
     app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False)
     app.callback()(_describe)
     app.command()(demo)
     app.command()(explain)
     app.command()(prefetch)
+    app.command()(suggest)
     app()
 
 

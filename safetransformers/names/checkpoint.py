@@ -1,4 +1,4 @@
-"""What a checkpoint is, learned without loading it and without a request: its configuration, and where its files are."""
+"""What a checkpoint is, learned without loading it or asking a hub: its configuration, and where its files are."""
 
 from __future__ import annotations
 

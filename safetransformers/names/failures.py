@@ -99,7 +99,7 @@ def _of_remote_code(failure: ImportError) -> MissingNameError | None:
         return None
     name = _missing_name(failure)
     told = answers.for_remote_import(name, failure.name, Path(files[-1]).name)
-    return _error(MissingNameError, told, name=name, module=failure.name, file=Path(files[-1]).name)
+    return _error(MissingNameError, told, missing=name, module=failure.name, path=failure.path)
 
 
 def _missing_name(failure: ImportError) -> str:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -58,13 +57,12 @@ def _indexed(folder: Path, index: Any) -> dict[str, tuple[int, ...] | None]:
     return names
 
 
-@dataclass(frozen=True)
 class Heads:
-    """The weights of one checkpoint, compared with the classes that could load them."""
+    """The weights of one checkpoint, compared with the classes that could load them. Each class is made once."""
 
-    config: Any
-    folder: Path
-    architectures: tuple[str, ...] = ()
+    def __init__(self, config: Any, folder: Path, architectures: Sequence[str] = ()) -> None:
+        self.config, self.folder, self.architectures = config, folder, architectures
+        self._made: dict[str, Shapes | Exception] = {}
 
     @cached_property
     def shapes(self) -> Shapes | None:
@@ -73,7 +71,7 @@ class Heads:
         return None if found is None else {_today(name): shape for name, shape in found.items()}
 
     def held(self) -> tuple[str, ...]:
-        """The modules besides the base model that the weights hold: ``("classifier",)``; empty where that is unclear."""
+        """The modules besides the base model that the weights hold: ``("classifier",)``; empty where it is unclear."""
         stored, base = self.shapes or {}, self._base_names
         prefix = f"{self._prefix}."
         extra = [
@@ -89,17 +87,40 @@ class Heads:
 
         What the class that was saved seems to lack is there under another name, which transformers changes back.
         """
-        own = made(class_name, self.config)
+        own = self._own(class_name)
         if not self.shapes or not own:
             return None
         absent = {self._inner(name) for name in own if not self._is_stored(name, own[name])} - self._renamed
-        if not self._renamed and len(absent) * 2 > len(own):
+        if not self._saved and len(absent) * 2 > len(own):
             return None
         return _modules(sorted(absent))
 
+    def has_other_shapes(self, class_name: str) -> bool:
+        """Whether a weight of a class is there in another shape, which transformers refuses to load unless told to."""
+        own = self._own(class_name)
+        return any(self._is_stored(name, None) and not self._is_stored(name, shape) for name, shape in own.items())
+
+    def refuses(self, class_name: str) -> bool:
+        """Whether a class cannot be made of this configuration; a package that it lacks here is another matter."""
+        made = self._make(class_name)
+        return isinstance(made, Exception) and not isinstance(made, ImportError)
+
+    def _make(self, class_name: str) -> Shapes | Exception:
+        if class_name not in self._made:
+            try:
+                self._made[class_name] = _parameters(class_name, self.config)
+            except Exception as error:  # noqa: BLE001 - a class checks its configuration as it likes
+                self._made[class_name] = error.with_traceback(None)
+        return self._made[class_name]
+
+    def _own(self, class_name: str) -> Shapes:
+        """The parameters of a class; empty where it cannot be made here."""
+        made = self._make(class_name)
+        return {} if isinstance(made, Exception) else made
+
     @cached_property
     def _saved(self) -> Shapes:
-        return next((own for name in self.architectures if (own := made(name, self.config))), {})
+        return next((own for name in self.architectures if (own := self._own(name))), {})
 
     @cached_property
     def _renamed(self) -> frozenset[str]:
@@ -108,7 +129,7 @@ class Heads:
     @cached_property
     def _base_names(self) -> Shapes:
         names = compat.mapped_names("AutoModel", type(self.config))
-        return made(names[0], self.config) if names else {}
+        return self._own(names[0]) if names else {}
 
     @cached_property
     def _prefix(self) -> str:
@@ -119,7 +140,7 @@ class Heads:
         """Whether a weight of a class is there: a base model is kept under one more name in a class with a head."""
         shapes = self.shapes or {}
         names = (name, self._inner(name), f"{self._prefix}.{name}")
-        return any(one in shapes and shapes[one] in (None, shape) for one in names)
+        return any(one in shapes and (None in (shape, shapes[one]) or shapes[one] == shape) for one in names)
 
     def _inner(self, name: str) -> str:
         return name.removeprefix(f"{self._prefix}.")
@@ -130,24 +151,17 @@ def _modules(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(".".join(name.split(".")[:-1][:2]) or name for name in names))
 
 
-def made(class_name: str, config: Any) -> Shapes:
-    """The parameters of a class for this configuration, without those that are tied; empty where it cannot be made."""
+def _parameters(class_name: str, config: Any) -> Shapes:
     import torch
 
-    cls = compat.model_class(class_name)
+    cls: Any = compat.model_class(class_name)
     if cls is None:
         return {}
-    try:
-        with torch.device("meta"):
-            model = cls(copy.deepcopy(config))
-        tied = compat.tied_names(model)
-        return {
-            name: tuple(weight.shape)
-            for name, weight in model.named_parameters(remove_duplicate=False)
-            if name not in tied
-        }
-    except Exception:  # noqa: BLE001 - a class that this configuration does not fit is simply no candidate
-        return {}
+    with torch.device("meta"):
+        model = cls(copy.deepcopy(config))
+    tied = compat.tied_names(model)
+    named = model.named_parameters(remove_duplicate=False)
+    return {name: tuple(weight.shape) for name, weight in named if name not in tied}
 
 
 def _today(name: str) -> str:

@@ -6,6 +6,7 @@ a configuration is read, the names of the weights, and classes are made on the m
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -22,7 +23,14 @@ _BASE: Final = "AutoModel"
 _RANK: Final = {"saved": 0, "whole": 1, "other task": 2, "incomplete": 2, "unknown": 2}
 
 
-def suggest_auto_classes(config_or_path: Any, requested: Any = None, **where: Any) -> Suggestions:
+def suggest_auto_classes(
+    config_or_path: Any,
+    requested: str | type | None = None,
+    *,
+    revision: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    subfolder: str = "",
+) -> Suggestions:
     """The Auto classes that load a checkpoint, best first.
 
     First the class that the checkpoint names, then those nearest to the one asked for, then the model without a head.
@@ -31,7 +39,9 @@ def suggest_auto_classes(config_or_path: Any, requested: Any = None, **where: An
     Args:
         config_or_path: a configuration, a folder, a cached repository, or a ``model_type`` such as ``"bert"``.
         requested: the Auto class that you want, or its name; also one that was renamed since.
-        **where: ``revision``, ``cache_dir`` and ``subfolder``, as ``from_pretrained`` takes them.
+        revision: a branch, tag or commit hash of a cached repository.
+        cache_dir: the hub cache, where it is not the usual one.
+        subfolder: the folder inside the repository or folder.
 
     Raises:
         CheckpointError: where there is no checkpoint, or its ``config.json`` cannot be read.
@@ -45,7 +55,7 @@ def suggest_auto_classes(config_or_path: Any, requested: Any = None, **where: An
         AutoModelForQuestionAnswering.from_config(AutoConfig.for_model('gpt2'))
     """
     asked = _current(requested if isinstance(requested, str) else getattr(requested, "__name__", ""))
-    return suggest(read(config_or_path, **where), asked)
+    return suggest(read(config_or_path, revision=revision, cache_dir=cache_dir, subfolder=subfolder), asked)
 
 
 def suggest(checkpoint: Checkpoint, requested: str = "") -> Suggestions:
@@ -87,6 +97,8 @@ def _local(checkpoint: Checkpoint, requested: str, heads: Heads | None) -> list[
             found.setdefault(chosen, []).append(auto)
     best = [(min(autos, key=lambda a: (a != requested, preference(a))), cls) for cls, autos in found.items()]
     saved = next((auto for auto, cls in best if cls in checkpoint.architectures), "")
+    if heads is not None:
+        best = [(auto, cls) for auto, cls in best if cls in checkpoint.architectures or not heads.refuses(cls)]
     made = [_suggestion(checkpoint, auto, cls, requested, saved, heads) for auto, cls in best]
     return sorted(made, key=lambda one: _order(one, requested))
 
@@ -105,8 +117,11 @@ def _suggestion(
     checkpoint: Checkpoint, auto: str, cls: str, requested: str, saved: str, heads: Heads | None
 ) -> Suggestion:
     fit, why = _fit(checkpoint, auto, cls, saved, heads)
+    extra = {}
+    if fit == "incomplete" and heads is not None and heads.has_other_shapes(cls):
+        extra["ignore_mismatched_sizes"] = "True"
     near = closeness(requested, auto) if requested and auto != requested and is_near(requested, auto) else ""
-    return Suggestion(auto, cls, _line(checkpoint, auto), "; ".join(filter(None, (why, near))), fit)
+    return Suggestion(auto, cls, _line(checkpoint, auto, **extra), "; ".join(filter(None, (why, near))), fit)
 
 
 def _fit(checkpoint: Checkpoint, auto: str, cls: str, saved: str, heads: Heads | None) -> tuple[Fit, str]:
@@ -154,9 +169,10 @@ def _unmapped(checkpoint: Checkpoint) -> list[Suggestion]:
     config = checkpoint.config_class
     if config is None:
         return []
-    chosen = {name for auto in compat.auto_classes() for name in compat.mapped_names(auto, config)}
+    autos = [auto for auto in compat.auto_classes() if auto not in compat.PREPROCESSORS]
+    chosen = {name for auto in autos for name in compat.mapped_names(auto, config)}
     named = [name for name in checkpoint.architectures if name not in chosen and compat.model_class(name) is not None]
-    others = [] if chosen or named else list(compat.models_of(config))
+    others = [] if chosen or named else [name for name in compat.models_of(config) if compat.model_class(name)]
     fits: list[tuple[str, Fit, str]] = [(name, "saved", ", the class that it was saved from") for name in named]
     fits += [(name, "unknown", "") for name in others]
     return [

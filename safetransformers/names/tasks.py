@@ -23,7 +23,7 @@ _HEAD: Final = "AutoModelFor"
 
 TASKS: Final[dict[str, Task]] = {
     "AutoModel": Task("any", "hidden states, without a head", "states"),
-    "AutoBackbone": Task("image", "feature maps", "maps"),
+    "AutoBackbone": Task("image", "feature maps", "states"),
     "AutoModelForPreTraining": Task("any", "what it was pretrained to predict", "pretraining"),
     # text
     "AutoModelForCausalLM": Task("text", "the next token", "generated text"),
