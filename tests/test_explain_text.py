@@ -280,6 +280,16 @@ def test_the_check_that_failed_on_the_gpu_is_found_above_the_traceback() -> None
     assert code_of(text) == "ST-ASSERT-503"
 
 
+def test_the_lines_of_two_workers_that_fail_at_once_are_told_apart() -> None:
+    state = tiny("bert", vocab_size=70).state_dict()
+    known = text_of(raised(lambda: tiny("bert").load_state_dict(state))).splitlines()
+    other = text_of(raised(lambda: int("x"))).splitlines()
+    other += ["of the other worker"] * (len(known) - len(other))
+    mixed = [line for pair in zip(known, other, strict=True) for line in (f"[rank1]: {pair[0]}", f"[rank0]: {pair[1]}")]
+    told = st.explain("\n".join(mixed))
+    assert told is not None and told.code == "ST-LOAD-001" and "size mismatch for embeddings" in told.why
+
+
 def test_of_two_tracebacks_the_last_one_that_is_known_speaks() -> None:
     label = text_of(raised(lambda: tiny("bert-classifier")(torch.tensor([[5]]), labels=torch.tensor([7]))))
     other = text_of(raised(lambda: int("x")))
@@ -334,6 +344,13 @@ def test_a_source_line_that_mentions_a_known_error_is_not_one(mention: str, tmp_
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
     assert "ValueError: mine" in done.stderr
     assert st.explain(done.stderr) is None
+
+    edited = tmp_path / "edited.py"  # Python shows the line of the file as it is now
+    code = compile("raise ValueError('mine')", str(edited), "exec")
+    edited.write_text(f"{mention}\n")
+    text = text_of(raised(lambda: exec(code)))
+    assert f"    {mention}\n" in text
+    assert st.explain(text) is None
 
     def run() -> None:
         message = mention
