@@ -71,7 +71,13 @@ def test_each_exception_keeps_its_attributes_through_pickle_and_copy(cls: type[S
         assert str(again) == str(error)
         assert vars(again) == vars(error)
         assert again.args == error.args
-        assert again.details == {"keys": ["a", "b"], "revision": None}
+        assert (again.details["keys"], again.details["revision"]) == (["a", "b"], None)
+
+
+def test_the_error_of_a_missing_name_says_which_module_lacks_it_as_any_import_error_does() -> None:
+    error = errors.MissingNameError("ST-TEST-001", "X is missing", module="safetransformers", path="__init__.py")
+    again = pickle.loads(pickle.dumps(error))
+    assert (again.name, again.path) == (error.name, error.path) == ("safetransformers", "__init__.py")
 
 
 def test_an_exception_of_a_worker_process_arrives_whole() -> None:
