@@ -156,9 +156,12 @@ def test_each_code_has_a_page_that_names_the_class_to_catch(code: str) -> None:
         assert f"`{name}`" in text.partition("## ")[0]
 
 
-def test_the_index_lists_each_page_once() -> None:
-    listed = re.findall(r"^\| \[(ST-[A-Z]+-\d{3})\]\((.+?)\) \|", page("index"), re.MULTILINE)
-    assert sorted(listed) == sorted((path.stem, path.name) for path in PAGES.glob("*.md") if path.stem != "index")
+def test_the_index_lists_each_page_once_with_the_class_to_catch() -> None:
+    rows = re.findall(r"^\| \[(.+?)\]\((.+?)\) \| (.+?) \| .+ \|$", page("index"), re.MULTILINE)
+    listed = sorted((code, link) for code, link, _ in rows)
+    assert listed == sorted((path.stem, path.name) for path in PAGES.glob("*.md") if path.stem != "index")
+    for code, _, classes in rows:
+        assert {name for name in makers()[code] if f"`{name}`" not in classes} == set()
 
 
 def test_each_page_is_of_a_code_that_is_raised_or_explained() -> None:
