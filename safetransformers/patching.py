@@ -194,9 +194,14 @@ def _code_targets() -> list[Target]:
 
 def _entry_targets() -> list[Target]:
     """Transformers' own ways in, beside our Auto classes."""
-    loaders = dict.fromkeys(
-        next(owner for owner in cls.__mro__ if "from_pretrained" in vars(owner))  # AutoBackbone inherits its loader
-        for cls in compat.auto_classes().values()
+    loaders, makers = (
+        dict.fromkeys(  # AutoBackbone inherits its loader
+            owner
+            for cls in compat.auto_classes().values()
+            for owner in [next((owner for owner in cls.__mro__ if method in vars(owner)), None)]
+            if owner is not None
+        )
+        for method in ("from_pretrained", "from_config")
     )
     return [
         (*compat.pipeline_loader(), loading.pipeline_model),
@@ -205,7 +210,7 @@ def _entry_targets() -> list[Target]:
         *((owner, "from_pretrained", hub.from_pretrained) for owner in loaders),
         *((*place, hub.from_pretrained) for place in compat.hub_loaders()),
         *((owner, "from_pretrained", names.from_pretrained) for owner in loaders),
-        (compat.auto_model_base(), "from_config", names.from_pretrained),
+        *((owner, "from_config", names.from_pretrained) for owner in makers),
         *((*place, names.pipeline) for place in compat.pipelines()),
         (*compat.pipeline_loader(), names.trying),
     ]

@@ -48,8 +48,8 @@ REASONS = {
     r"FLAX_\w+|is_flax_available|Flax\w+": "transformers 5.0 removed Flax",
     r"(Glue|Squad|SingleSentence)\w+|(glue|xnli|squad)_\w+|\w*TextDataset\w*|LineByLine\w+|DataProcessor|InputExample"
     r"|InputFeatures|DataCollatorForSOP": "data sets are made with the package datasets",
-    r"(Beam|Constrain|ConstraintList|Disjunctive|Phrasal|ForceTokens|HammingDiversity)\w*": "generate() no longer has it: "
-    "custom_generate= loads the code of a repository",
+    r"(Beam|Constrain|ConstraintList|Disjunctive|Phrasal|ForceTokens|HammingDiversity)\w*": "generate() has lost it: "
+    "custom_generate= loads it from a repository",
     r"PyTorchBenchmark\w*": "benchmarks were removed",
     r"\w+(Pipeline)": "the task was removed: a chat model does it with text-generation or image-text-to-text",
     r"\w*Cache(Config|Processor)?": "caches were rewritten: see transformers.Cache",

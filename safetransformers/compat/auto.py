@@ -19,13 +19,6 @@ def auto_classes() -> dict[str, type]:
     return {name: cls for name, cls in found.items() if is_auto_class(cls)}
 
 
-def auto_model_base() -> type:
-    """The base of the Auto classes of models, which has their ``from_config``."""
-    from transformers.models.auto.auto_factory import _BaseAutoModelClass
-
-    return cast("type", _BaseAutoModelClass)
-
-
 def assemblers() -> list[tuple[type, str]]:
     """The classes and class methods that put a model together from others that they load.
 

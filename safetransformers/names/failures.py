@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from .. import compat
-from ..errors import CheckpointError, MissingNameError, SafeTransformersError, UnknownArchitectureError
+from ..errors import CheckpointError, MissingNameError, SafeTransformersError, UnknownArchitectureError, VocabularyError
 from ..explanation import Explanation
 from . import answers
 from .checkpoint import Checkpoint, has_files, read
@@ -82,7 +82,8 @@ def _of_tokenizer(failure: BaseException, checkpoint: Checkpoint) -> UnknownArch
     """The tokenizer class that the checkpoint names is not in the installed transformers."""
     settings = checkpoint.tokenizer_settings()
     name = settings.get("tokenizer_class") or checkpoint.settings.get("tokenizer_class")
-    if not isinstance(failure, ValueError) or not isinstance(name, str) or settings.get("auto_map"):
+    is_of_class = isinstance(failure, (ValueError, VocabularyError))
+    if not is_of_class or not isinstance(name, str) or settings.get("auto_map"):
         return None
     if compat.has_tokenizer(name):
         return None

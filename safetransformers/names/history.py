@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
-from itertools import accumulate
 from typing import Any, Final
 
 from packaging.version import Version
@@ -84,7 +83,8 @@ def of_name(name: str) -> Record | None:
 def of_inner(module: str, name: str) -> Record | None:
     """The record of a name inside a module, such as ``transformers.utils``, or of the module where ``name`` is empty.
 
-    Names that every release of the table has are not in it, and those of single models only since they are gone.
+    Names that every release of the table has are not in it, nor those that a module imports from another package; those
+    of single models are in it once they are gone.
     """
     spans = _table().inner.get(module, {}).get(name or _ITSELF)
     return None if spans is None else Record(spans, _table().replacements.get(f"{module}.{name}", ""))
@@ -173,12 +173,13 @@ def _table() -> _Table:
     for text, modules in stored["inner"].items():
         for module, names in modules.items():
             inner.setdefault(f"transformers.{module}", {}).update(dict.fromkeys(names.split(" "), spans(text)))
-    changes: list[dict[str, str]] = stored["requires"]
-    ranges = accumulate(changes, lambda before, changed: {**before, **changed})
+    ranges: list[dict[str, str]] = [{}]
+    for changed in stored["requires"]:
+        ranges.append({**ranges[-1], **changed})
     return _Table(
         date=stored["date"],
         releases=tuple(stored["releases"]),
-        requires=dict(zip(minors, ranges, strict=True)),
+        requires=dict(zip(minors, ranges[1:], strict=True)),
         names=by_name(stored["names"]),
         model_types=by_name(stored["model_types"]),
         inner=inner,
