@@ -7,6 +7,7 @@ import subprocess
 import sys
 import sysconfig
 import tarfile
+import zipfile
 from importlib.metadata import distribution, entry_points, version
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -46,9 +47,14 @@ def test_the_package_under_test_is_the_one_from_the_wheel() -> None:
     assert PACKAGE == SITE_PACKAGES / "safetransformers"
 
 
-@pytest.mark.parametrize("name", ["py.typed", "__init__.pyi", "padding/measured.json"])
+@pytest.mark.parametrize("name", ["py.typed", "__init__.pyi", "padding/measured.json", "names/history.json"])
 def test_the_wheel_carries_files_that_are_not_modules(name: str) -> None:
     assert (PACKAGE / name).is_file()
+
+
+def test_the_table_of_names_is_small_in_the_wheel() -> None:
+    with zipfile.ZipFile(built()) as archive:
+        assert archive.getinfo("safetransformers/names/history.json").compress_size < 150_000
 
 
 def test_the_wheel_holds_the_package_and_nothing_else() -> None:
@@ -58,7 +64,7 @@ def test_the_wheel_holds_the_package_and_nothing_else() -> None:
     assert top == {"safetransformers"}
 
 
-@pytest.mark.parametrize("folder", ["safetransformers", "tests", "docs", "benchmarks", "constraints"])
+@pytest.mark.parametrize("folder", ["safetransformers", "tests", "docs", "benchmarks", "constraints", "scripts"])
 def test_the_sdist_carries_all_that_is_needed_to_test_and_document_it(in_sdist: set[str], folder: str) -> None:
     assert any(name.startswith(folder + "/") for name in in_sdist)
 
