@@ -1,8 +1,8 @@
 """Errors of devices that the machine of the tests does not have: their texts, each with the file that makes it.
 
-Each is a format string with plausible numbers in its places. The fixed words of the CUDA allocator, the driver and cuBLAS
-were compared with the strings in the libraries of torch 2.14.1's CUDA build (libc10_cuda.so, libtorch_cuda.so); those of
-CUDA kernels, HIP, XPU, MPS and Windows were compared with nothing. Where there is a CUDA device, tests/gpu runs what fails.
+Each is a format string with plausible numbers in its places. The fixed words of the CUDA allocator, the driver and
+cuBLAS were compared with the strings in the libraries of torch 2.14.1's CUDA build (libc10_cuda.so, libtorch_cuda.so);
+those of CUDA kernels, HIP, XPU, MPS and Windows with nothing. Where there is a CUDA device, tests/gpu runs what fails.
 """
 
 from __future__ import annotations
