@@ -122,6 +122,10 @@ class MissingNameError(SafeTransformersError, ImportError):
         self.name, self.path = module, path
 
 
+class MissingModuleError(MissingNameError, ModuleNotFoundError):
+    """The same of a whole module: ``ModuleNotFoundError``, as Python raises there."""
+
+
 class GuardError(SafeTransformersError, RuntimeError):
     """A guard itself failed. Raised in strict mode only; elsewhere the call goes on unguarded and it is logged."""
 

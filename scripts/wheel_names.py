@@ -22,7 +22,8 @@ _NOT_EXPORTED = ("convert_", "modular_", "__init__")
 _DECIDING = ("torch", "huggingface-hub", "tokenizers", "safetensors")
 # Modules whose names other code imports: all but those of single models, of which the modeling files count.
 _INSIDE = re.compile(
-    r"transformers/(\w+|(utils|generation|integrations|data|models/auto)/\w+|models/\w+/modeling_\w+)\.py"
+    r"transformers/(\w+|(agents|data|generation|integrations|loss|onnx|pipelines|quantizers|utils|models/auto)/\w+"
+    r"|models/\w+/modeling_\w+)\.py"
 )
 _OUTSIDE = re.compile(r"transformers/(utils/dummy_\w+|models/\w+/modeling_(tf|flax)_\w+|convert_\w+|commands/\w+)\.py")
 

@@ -137,6 +137,14 @@ def test_under_patch_a_failing_import_of_transformers_gains_a_note_and_keeps_its
 
 
 @pytest.mark.usefixtures("patched")
+def test_under_patch_an_explanation_is_made_once_and_nothing_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """To look whether a name is there after all is a look at transformers too."""
+    with caplog.at_level("DEBUG", "safetransformers"):
+        error = failing(REMOVED[0], "transformers")
+    assert len(notes(error)) == 1 and caplog.records == []
+
+
+@pytest.mark.usefixtures("patched")
 def test_under_patch_a_look_is_what_it_was() -> None:
     assert not hasattr(transformers, REMOVED[0])
     assert getattr(transformers, REMOVED[0], 7) == 7

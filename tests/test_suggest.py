@@ -75,9 +75,10 @@ def test_what_is_said_of_the_weights_is_what_a_plain_load_finds(family: str, fol
     told = {one.fit for one in found}
     assert "unknown" not in told, found
     for one in found:
-        pasted = eval(one.line, {"path": str(folders[family]), one.auto_class: getattr(transformers, one.auto_class)})
-        assert type(pasted).__name__ == one.model_class
-        model, info = load(one.auto_class, folders[family], ignore_mismatched_sizes=True)
+        called = one.line.partition(".")[0]
+        namespace = {"path": str(folders[family]), called: getattr(transformers, called)}
+        assert type(eval(one.line, namespace)).__name__ == one.model_class
+        model, info = load(called, folders[family], ignore_mismatched_sizes=True)
         assert type(model).__name__ == one.model_class
         is_whole = not info["missing_keys"] and not info["mismatched_keys"]
         assert is_whole == (one.fit in ("saved", "whole", "other task")), (one, sorted(info["missing_keys"])[:4])
@@ -232,9 +233,9 @@ def test_the_cached_repository_of_a_hub_is_read_where_it_is(folders: dict[str, P
     (repo / "refs" / "main").write_text(commits[0])
     found = st.suggest_auto_classes("org/name", cache_dir=tmp_path)
     assert found.model_type == "bert"
-    assert found[0].line == "AutoModelForTokenClassification.from_pretrained('org/name')"
+    assert found[0].line == "AutoModelForTokenClassification.from_pretrained('org/name', cache_dir=cache_dir)"
     pinned = st.suggest_auto_classes("org/name", revision=commits[1], cache_dir=tmp_path)
-    assert pinned[0].line == f"AutoModelForCausalLM.from_pretrained('org/name', revision={commits[1]!r})"
+    assert f"('org/name', revision={commits[1]!r}, cache_dir=cache_dir)" in pinned[0].line
     with pytest.raises(CheckpointError, match="prefetch org/other"):
         st.suggest_auto_classes("org/other", cache_dir=tmp_path)
 
@@ -297,7 +298,7 @@ def test_a_configuration_that_cannot_be_read_is_named(content: str | None, said:
     with pytest.raises(CheckpointError, match=said) as raised:
         st.suggest_auto_classes(tmp_path)
     assert str(tmp_path.parent) not in str(raised.value)
-    with pytest.raises((OSError, ValueError)):
+    with pytest.raises((OSError, ValueError, TypeError)):
         transformers.AutoConfig.from_pretrained(tmp_path)
 
 
@@ -326,6 +327,45 @@ def test_a_configuration_object_is_enough() -> None:
     assert found[0].line == "AutoModelForCausalLM.from_config(config)"
     namespace = {"config": config, "AutoModelForCausalLM": transformers.AutoModelForCausalLM}
     assert type(eval(found[0].line, namespace)).__name__ == found[0].model_class
+
+
+def test_a_head_that_the_checkpoint_names_and_does_not_have_is_told(folders: dict[str, Path], tmp_path: Path) -> None:
+    """Weights of a base model under the name of one with a head, as many training scripts write them."""
+    config = transformers.AutoConfig.from_pretrained(folders["bert"])
+    transformers.BertModel(config).save_pretrained(tmp_path)
+    settings = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**settings, "architectures": ["BertForMaskedLM"]}))
+    found = st.suggest_auto_classes(tmp_path, "AutoModelForCausalLM")
+    _, info = load("AutoModelForMaskedLM", tmp_path)
+    assert any(name.startswith("cls.predictions") for name in info["missing_keys"])
+    assert (found[0].auto_class, found[0].fit) == ("AutoModelForMaskedLM", "saved")
+    assert "not in the weights, and random: cls.predictions" in found[0].why
+    assert {one.auto_class: one.fit for one in found}["AutoModelForCausalLM"] == "incomplete"
+
+
+def test_a_subfolder_stays_in_the_line(folders: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(folders["bert"], tmp_path / "text_encoder")
+    found = st.suggest_auto_classes(tmp_path, subfolder="text_encoder")
+    assert found[0].line.endswith("(path, subfolder='text_encoder')")
+    assert type(eval(found[0].line, {"path": tmp_path, **vars(transformers)})).__name__ == found[0].model_class
+
+
+def test_a_model_class_may_be_asked_for_and_a_typo_is_no_class(folders: dict[str, Path]) -> None:
+    found = st.suggest_auto_classes(folders["bert"], "BertForMaskedLM")
+    assert found.requested == "AutoModelForMaskedLM" and found.is_fit
+    with pytest.raises(UnknownArchitectureError, match="AutoModelForMaskedLMs is no Auto class"):
+        st.suggest_auto_classes(folders["bert"], "AutoModelForMaskedLMs")
+
+
+@pytest.mark.parametrize("text", ["", "x" * 5000, "a\0b"])
+def test_a_text_that_is_no_path_is_nothing(text: str) -> None:
+    with pytest.raises(CheckpointError):
+        st.suggest_auto_classes(text)
+
+
+def test_a_model_of_images_has_no_language_model_in_it() -> None:
+    found = st.suggest_auto_classes(transformers.CLIPConfig(), "AutoModelForCausalLM")
+    assert "the language model" not in str(found)
 
 
 def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:

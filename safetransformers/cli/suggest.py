@@ -22,6 +22,7 @@ def suggest(
     ] = "",
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit hash of a cached repository.")] = None,
     cache_dir: Annotated[Path | None, typer.Option(help="The hub cache, if not the usual one.")] = None,
+    subfolder: Annotated[str, typer.Option(help="The folder inside it that has the configuration.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
     """Name the Auto classes that load a checkpoint, best first. No weights are loaded and no request is made.
@@ -36,13 +37,13 @@ def suggest(
 
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # transformers has no annotations here
     try:
-        found = suggest_auto_classes(checkpoint, requested, revision=revision, cache_dir=cache_dir)
+        found = suggest_auto_classes(checkpoint, requested, revision=revision, cache_dir=cache_dir, subfolder=subfolder)
     except SafeTransformersError as error:
         print(error, file=sys.stderr)
         if as_json:
             parts = {name: getattr(error, name) for name in ("code", "what", "why", "do")}
             print(json.dumps({"suggestions": [], "error": parts}, indent=2))
-        raise SystemExit(2 if isinstance(error, CheckpointError) else 1) from None
+        raise SystemExit(2 if isinstance(error, CheckpointError) or "requested" in error.details else 1) from None
     if as_json:
         print(json.dumps(found.as_dict(), indent=2))
     else:

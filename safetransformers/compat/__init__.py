@@ -31,6 +31,7 @@ from .auto import (
     pipeline_classes,
     pipeline_loader,
     pipelines,
+    says,
     tied_names,
 )
 from .http import Wire, wire
@@ -80,6 +81,7 @@ __all__ = [
     "pipeline_classes",
     "pipeline_loader",
     "pipelines",
+    "says",
     "tied_names",
     "tokenizer_assembler",
     "wire",

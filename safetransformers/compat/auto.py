@@ -140,6 +140,30 @@ def model_class(name: str) -> type | None:
     return next((value for value in registered if isinstance(value, type) and value.__name__ == name), None)
 
 
+# What transformers says where an Auto class, and nothing else, is why a load has failed. The files in models/auto and
+# pipelines/base.py that say it are those of 4.57.6 and 5.23.0.
+_SAID: Final = {
+    "configuration class": re.compile(r"Unrecognized configuration class"),
+    "model type": re.compile(r".*does not recognize this architecture|Unrecognized model in", re.DOTALL),
+    "tokenizer class": re.compile(
+        r"Tokenizer class '?\w+'? (does not exist|is not currently imported|specified in)"
+        r"|Couldn't instantiate the backend tokenizer"
+    ),
+    "preprocessor": re.compile(
+        r"Unrecognized (processing class|image processor|feature extractor|video processor|configuration class)"
+        r"|Can't load (image processor|feature extractor|video processor) for"
+        r"|Couldn't instantiate the backend tokenizer"
+        r"|<class '.*Config'>$"  # the KeyError of a tokenizer in 4.57
+    ),
+    "pipeline": re.compile(r"Could not load model .* with any of the following classes", re.DOTALL),
+}
+
+
+def says(what: str, failure: BaseException) -> bool:
+    """Whether transformers says of a failure that this, and nothing else, is wrong: a key of the table above."""
+    return _SAID[what].match(str(failure)) is not None
+
+
 def has_tokenizer(name: str) -> bool:
     """Whether transformers has a tokenizer class of this name, or one that it takes in its place."""
     from transformers.models.auto.tokenization_auto import tokenizer_class_from_name

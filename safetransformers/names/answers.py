@@ -18,7 +18,12 @@ from .history import Record
 
 _PACKAGE: Final = "transformers"
 _FRAMEWORKS: Final = {"TF": "TensorFlow", "Flax": "Flax"}
-_PIP_NAMES: Final = {"vision": "pillow", "torchvision": "torchvision", "sklearn": "scikit-learn"}
+_PIP_NAMES: Final = {
+    "vision": "pillow",
+    "sklearn": "scikit-learn",
+    "tf": "tensorflow",
+    "tensorflow_text": "tensorflow-text",
+}
 _MODULE: Final = re.compile(r"\.modeling_(tf|flax)_")
 _CONVERT: Final = "safetransformers convert FOLDER NEW_FOLDER  # makes torch weights of a save"
 _UPGRADE: Final = f"pip install --upgrade {_PACKAGE}"
@@ -37,6 +42,8 @@ def for_name(name: str, module: str = _PACKAGE) -> Explanation:
     framework = _framework(name)
     if framework and record.last is not None and not record.covers(installed.transformers()):
         return _of_framework(name, framework, record)
+    if history.is_newer(installed.transformers()) and record.last is None:
+        return _beyond(_called(name, module), record)
     if record.covers(installed.transformers()) or (module == _PACKAGE and installed.has(name)):
         return _hidden(name, module)
     if record.is_after(installed.transformers()):
@@ -85,7 +92,8 @@ def for_tokenizer_class(name: str) -> Explanation:
     if record.is_after(installed.transformers()):
         return Explanation("ST-NAME-021", what, _since(record), _at_least(record))
     if record.last is None:
-        return Explanation("ST-NAME-021", what, _hidden(name, _PACKAGE).why, _hidden(name, _PACKAGE).do)
+        hidden = _hidden(name, _PACKAGE)
+        return Explanation("ST-NAME-021", what, hidden.why, hidden.do)
     return Explanation("ST-NAME-021", what, f"the last release that has it is {record.last}; {_here()}", _pin(record))
 
 
@@ -136,6 +144,14 @@ def _of_framework(name: str, framework: str, record: Record) -> Explanation:
     return Explanation("ST-NAME-003", f"{name} is a {framework} class", why, "\n    ".join(lines))
 
 
+def _beyond(called: str, record: Record) -> Explanation:
+    """A name that went after the newest release of the table."""
+    newest = history.releases()[-1]
+    what = f"transformers {installed.transformers()} does not have {called}"
+    why = f"{newest} still has it, and the table of releases ends there: update safetransformers to know more"
+    return Explanation("ST-NAME-002", what, why, f"pip install 'transformers=={history.minor(newest)}.*'")
+
+
 def _of_framework_module(module: str) -> Explanation:
     """The file of a model's TensorFlow or Flax classes."""
     framework = {"tf": "TensorFlow", "flax": "Flax"}[str(_MODULE.search(module)[1])]  # type: ignore[index]  # it matches
@@ -151,7 +167,7 @@ def _hidden(name: str, module: str) -> Explanation:
     missing = installed.backends(name)
     what = f"{_called(name, module)} is in transformers {installed.transformers()}, but cannot be imported here"
     if not missing:
-        why = "a package that it needs is missing or fails to import: the error above this one names it"
+        why = "probably a package that it needs is missing, or fails to import"
         return Explanation("ST-NAME-004", what, why, f"python -c 'import {module}'  # shows the first failing import")
     packages = [_PIP_NAMES.get(package, package) for package in missing]
     why = f"it needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed"
@@ -161,7 +177,7 @@ def _hidden(name: str, module: str) -> Explanation:
 def _unknown_name(name: str, module: str) -> Explanation:
     why = f"no release of transformers from {_span()} has it"
     if module != _PACKAGE:
-        why = f"it is none of those that came or went between {_span()}"
+        why = f"nor does any release from {_span()} that the table knows of"
     near = _near(name, history.names()) if module == _PACKAGE and name else []
     near = [one for one in near if (record := history.of_name(one)) and record.covers(installed.transformers())]
     do = "\n    ".join(f"from transformers import {one}" for one in near)

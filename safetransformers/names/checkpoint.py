@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,8 +32,9 @@ class Checkpoint:
         config: the configuration object; ``None`` where the installed transformers cannot make it.
         config_class: its class; ``None`` for a ``model_type`` that the installed transformers does not know.
         folder: where the weights are looked for; ``None`` for a configuration or a ``model_type`` alone.
-        revision: the revision that was asked for, to be kept in the line to paste.
+        arguments: what else goes into the line to paste, such as the revision.
         is_loadable: whether ``from_pretrained`` fits, and not only ``from_config``.
+        is_local: whether it is a folder of the user's: what a cache lacks may not have been fetched.
     """
 
     source: str
@@ -42,8 +43,9 @@ class Checkpoint:
     config: Any
     config_class: type | None
     folder: Path | None = None
-    revision: str | None = None
+    arguments: Mapping[str, str] = field(default_factory=dict)
     is_loadable: bool = True
+    is_local: bool = True
 
     @property
     def model_type(self) -> str:
@@ -77,91 +79,99 @@ class Checkpoint:
 
 
 # What each Auto class of preprocessors reads beside the configuration: with one of these, it has something to load.
+_PROCESSOR: Final = ("preprocessor_config.json", "processor_config.json")
 _FILES: Final = {
-    "AutoTokenizer": ("tokenizer_config.json", "tokenizer.json"),
-    "AutoProcessor": ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json"),
-    "AutoImageProcessor": ("preprocessor_config.json", "processor_config.json"),
-    "AutoFeatureExtractor": ("preprocessor_config.json", "processor_config.json"),
-    "AutoVideoProcessor": ("video_preprocessor_config.json", "preprocessor_config.json", "processor_config.json"),
+    "AutoTokenizer": ("tokenizer*.json", "vocab.*", "*.model", "*.tiktoken", "merges.txt"),
+    "AutoProcessor": (*_PROCESSOR, "tokenizer*.json", "vocab.*", "*.model"),  # it falls back to a tokenizer
+    "AutoImageProcessor": _PROCESSOR,
+    "AutoFeatureExtractor": _PROCESSOR,
+    "AutoVideoProcessor": ("video_preprocessor_config.json", *_PROCESSOR),
 }
 
 
 def has_files(checkpoint: Checkpoint, auto: str) -> bool:
-    """Whether the folder has a file of its own for an Auto class of tokenizers or processors."""
-    return checkpoint.folder is not None and any((checkpoint.folder / name).is_file() for name in _FILES[auto])
+    """Whether there is something of its own for an Auto class of tokenizers or processors, a class by name among it."""
+    if auto == "AutoTokenizer" and checkpoint.settings.get("tokenizer_class"):
+        return True
+    folder = checkpoint.folder
+    return folder is not None and any(next(folder.glob(name), None) is not None for name in _FILES[auto])
 
 
-def read(source: Any, *, revision: str | None = None, cache_dir: Any = None, subfolder: str = "") -> Checkpoint:
+def read(
+    source: Any,
+    *,
+    revision: str | None = None,
+    cache_dir: Any = None,
+    subfolder: str = "",
+    is_type_meant: bool = True,
+) -> Checkpoint:
     """What ``source`` is: a configuration, a folder, a cached repository, or a ``model_type``. Makes no request.
+
+    Args:
+        source: any of these.
+        revision: of a cached repository.
+        cache_dir: where it is cached.
+        subfolder: inside the folder or repository.
+        is_type_meant: whether a text may be a ``model_type``, which ``from_pretrained`` never takes.
 
     Raises:
         CheckpointError: where it is none of these, or its ``config.json`` cannot be read.
     """
     if isinstance(source, compat.config_base()):
-        return _of_config(source)
+        settings = _settings_of(source)
+        return Checkpoint("config", type(source).__name__, settings, source, type(source), is_loadable=False)
     if not isinstance(source, (str, os.PathLike)):
-        raise _unreadable(
-            f"a {type(source).__name__} is no checkpoint",
-            "pass a folder, a repository, a model_type or a configuration",
-        )
-    path = Path(source)
-    if path.is_dir():
-        return _of_folder(path / subfolder, _pasted(source), path.resolve().name or relative(source), revision)
-    if path.is_file():
-        return _of_folder(path.parent, "path", path.name, revision, path)
-    text = str(source)
-    if (known := compat.config_class(text)) is not None:
-        config = _made(known, {})
-        settings = {"model_type": text} if config is None else _settings_of(config)
-        return Checkpoint(f"AutoConfig.for_model({text!r})", text, settings, config, known, is_loadable=False)
-    if is_repo_id(text):
-        folder = _cached(text, revision, cache_dir)
-        if folder is not None:
-            return _of_folder(folder / subfolder, repr(text), text, revision)
-    raise _not_found(text, cache_dir)
+        do = "pass a folder, a repository, a model_type or a configuration"
+        raise _unreadable(f"a {type(source).__name__} is no checkpoint", do)
+    asked = {"revision": revision, "subfolder": subfolder or None}
+    arguments = {name: repr(value) for name, value in asked.items() if value is not None}
+    text, path = str(source), Path(source)
+    if text and _is(path.is_dir):
+        pasted = repr(os.fspath(source)) if not os.path.isabs(source) else "path"  # whose folders are nobody's business
+        return _of_folder(path / subfolder, pasted, path.resolve().name, arguments, cache_dir)
+    if text and _is(path.is_file):
+        return _of_folder(path.parent, "path", path.name, arguments, cache_dir, path)
+    if is_repo_id(text) and (folder := _cached(text, revision, cache_dir)) is not None:
+        if cache_dir is not None:
+            arguments["cache_dir"] = "cache_dir"
+        found = _of_folder(folder / subfolder, repr(text), text, arguments, cache_dir)
+        return replace(found, is_local=False)
+    known = compat.config_class(text) if is_type_meant else None
+    if known is None:
+        raise _not_found(text, cache_dir)
+    config = _made(known, {})
+    settings = {"model_type": text} if config is None else _settings_of(config)
+    return Checkpoint(f"AutoConfig.for_model({text!r})", text, settings, config, known, is_loadable=False)
 
 
-def _of_config(config: Any) -> Checkpoint:
-    settings = _settings_of(config)
-    folder = Path(config._name_or_path) if getattr(config, "_name_or_path", "") else None
-    name = f"{type(config).__name__}"
-    return Checkpoint(
-        "config",
-        name,
-        settings,
-        config,
-        type(config),
-        folder if folder and folder.is_dir() else None,
-        is_loadable=False,
-    )
+def _is(look: Callable[[], bool]) -> bool:
+    """What a look at a path says; a text that cannot be a path is none."""
+    try:
+        return look()
+    except (OSError, ValueError):
+        return False
 
 
-def _of_folder(folder: Path, source: str, name: str, revision: str | None, file: Path | None = None) -> Checkpoint:
+def _of_folder(
+    folder: Path, source: str, name: str, arguments: Mapping[str, str], cache_dir: Any, file: Path | None = None
+) -> Checkpoint:
     file = file or folder / CONFIG
     if not file.is_file() and (folder / _ADAPTER).is_file():
-        return _of_adapter(folder, source, name, revision)
+        return _of_adapter(folder, source, name, arguments, cache_dir)
     settings = _json(file)
     config_class = compat.config_class(str(settings.get("model_type", "")))
-    return Checkpoint(source, name, settings, _made(config_class, settings), config_class, folder, revision)
+    return Checkpoint(source, name, settings, _made(config_class, settings), config_class, folder, arguments)
 
 
-def _of_adapter(folder: Path, source: str, name: str, revision: str | None) -> Checkpoint:
+def _of_adapter(folder: Path, source: str, name: str, arguments: Mapping[str, str], cache_dir: Any) -> Checkpoint:
     """An adapter of peft has no configuration of a model: that of its base is what the Auto classes load it with."""
     base = _json(folder / _ADAPTER).get("base_model_name_or_path")
-    if not isinstance(base, str) or not base:
-        raise _unreadable(
-            f"{name} is a peft adapter that does not name its base", f"name it in {_ADAPTER}: base_model_name_or_path"
-        )
-    found = read(base)
-    return Checkpoint(
-        source,
-        f"{name}, a peft adapter of {found.name},",
-        found.settings,
-        found.config,
-        found.config_class,
-        found.folder,
-        revision,
-    )
+    if not isinstance(base, str) or not base or (Path(base) / _ADAPTER).is_file():
+        what = f"{name} is a peft adapter that does not name a base model"
+        raise _unreadable(what, f"name it in {_ADAPTER}: base_model_name_or_path")
+    found = read(base, cache_dir=cache_dir, is_type_meant=False)
+    called = f"{name}, a peft adapter of {found.name},"
+    return replace(found, source=source, name=called, arguments=arguments)
 
 
 def _made(config_class: Any, settings: Mapping[str, Any]) -> Any:
@@ -211,11 +221,6 @@ def _json(file: Path) -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise _unreadable(f"{file.name} of {file.parent.name} is not a JSON object", "save or fetch it again")
     return settings
-
-
-def _pasted(source: str | os.PathLike[str]) -> str:
-    """A relative folder as it was given; an absolute one may hold names that do not belong in a log."""
-    return repr(os.fspath(source)) if not os.path.isabs(source) else "path"
 
 
 def _not_found(text: str, cache_dir: Any) -> SafeTransformersError:

@@ -1,7 +1,4 @@
-"""What a failed load was, where that can be told for sure: from the checkpoint and the installed mappings.
-
-No text of transformers is read, but for the one sentence that Python itself makes of a failed import.
-"""
+"""What a failed load was, where that can be told for sure: transformers says so, and the checkpoint bears it out."""
 
 from __future__ import annotations
 
@@ -11,7 +8,15 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from .. import compat
-from ..errors import CheckpointError, MissingNameError, SafeTransformersError, UnknownArchitectureError, VocabularyError
+from ..errors import (
+    CheckpointError,
+    IncompatibleTaskError,
+    MissingModuleError,
+    MissingNameError,
+    SafeTransformersError,
+    UnknownArchitectureError,
+    VocabularyError,
+)
 from ..explanation import Explanation
 from . import answers
 from .checkpoint import Checkpoint, has_files, read
@@ -25,33 +30,35 @@ _HUB_ARGUMENTS: Final = ("revision", "cache_dir", "subfolder")
 _CODE_FOLDER: Final = "transformers_modules"  # where remote code is imported from
 
 
-def of_load(failure: BaseException, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> BaseException | None:
-    """What a failed load through the Auto class of this name was, where that can be told for sure."""
+def of_load(failure: BaseException, cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> BaseException | None:
+    """What a failed load through an Auto class was: what transformers says, where the checkpoint bears it out."""
     if isinstance(failure, ImportError):
         return _of_remote_code(failure)
+    name = next((base.__name__ for base in cls.__mro__ if base.__name__ in compat.auto_classes()), cls.__name__)
     source = args[0] if args else kwargs.get("pretrained_model_name_or_path", kwargs.get("config"))
     checkpoint = _checkpoint(source, kwargs)
     if checkpoint is None:
         return None
     if checkpoint.config_class is None:
-        is_known_otherwise = "AutoConfig" in checkpoint.auto_map or not isinstance(failure, ValueError)
-        return None if is_known_otherwise else unknown(checkpoint)
+        return unknown(checkpoint) if compat.says("model type", failure) and not checkpoint.auto_map else None
     if name == "AutoTokenizer" and (error := _of_tokenizer(failure, checkpoint)) is not None:
         return error
-    if compat.auto_mapping(name) is None or name in checkpoint.auto_map:
-        return None
-    if compat.mapped_names(name, checkpoint.config_class):
+    if name in checkpoint.auto_map or compat.mapped_names(name, checkpoint.config_class):
         return None  # the class does take it: something else is wrong
     if name in compat.PREPROCESSORS:
-        return None if has_files(checkpoint, name) else preprocessor_error(suggest(checkpoint, name), failure)
-    return model_error(suggest(checkpoint, name)) if isinstance(failure, ValueError) else None
+        is_lacking = isinstance(failure, VocabularyError) or compat.says("preprocessor", failure)
+        is_sure = is_lacking and checkpoint.is_local and not has_files(checkpoint, name)
+        return preprocessor_error(suggest(checkpoint, name), failure) if is_sure else None
+    return model_error(suggest(checkpoint, name)) if compat.says("configuration class", failure) else None
 
 
 def of_pipeline(failure: BaseException, args: tuple[Any, ...], kwargs: dict[str, Any]) -> BaseException | None:
-    """What a failed ``pipeline()`` was: a checkpoint that no class of the task takes."""
+    """What a failed ``pipeline()`` was: neither a head nor a processor of the task is there."""
     task = args[0] if args else kwargs.get("task")
     source = args[1] if len(args) > 1 else kwargs.get("model")
-    if not isinstance(task, str) or isinstance(failure, ImportError):
+    if not isinstance(task, str) or not (
+        isinstance(failure, IncompatibleTaskError) or compat.says("pipeline", failure)
+    ):
         return None
     checkpoint = _checkpoint(source, {**kwargs, **(kwargs.get("model_kwargs") or {})})
     if checkpoint is None or checkpoint.config_class is None:
@@ -66,24 +73,28 @@ def of_pipeline(failure: BaseException, args: tuple[Any, ...], kwargs: dict[str,
 
 
 def _checkpoint(source: Any, kwargs: dict[str, Any]) -> Checkpoint | None:
-    """What was to be loaded; ``None`` where that is no checkpoint, which transformers' own error is about."""
+    """What was to be loaded; ``None`` where that is no checkpoint, or not of a kind that is known here."""
     given = kwargs.get("config")
+    if kwargs.get("gguf_file") is not None:
+        return None
     where = {name: kwargs[name] for name in _HUB_ARGUMENTS if kwargs.get(name) is not None}
     try:
-        checkpoint = read(source, **where)
+        checkpoint = read(given if source is None else source, is_type_meant=False, **where)
         if isinstance(given, compat.config_base()):
-            return checkpoint.with_config(given)
+            checkpoint = checkpoint.with_config(given)
     except CheckpointError:
         return None
-    return checkpoint
+    known = compat.config_class(checkpoint.model_type)
+    return checkpoint if checkpoint.config_class is known else None  # else a class of the user's, not registered
 
 
 def _of_tokenizer(failure: BaseException, checkpoint: Checkpoint) -> UnknownArchitectureError | None:
     """The tokenizer class that the checkpoint names is not in the installed transformers."""
     settings = checkpoint.tokenizer_settings()
     name = settings.get("tokenizer_class") or checkpoint.settings.get("tokenizer_class")
-    is_of_class = isinstance(failure, (ValueError, VocabularyError))
-    if not is_of_class or not isinstance(name, str) or settings.get("auto_map"):
+    is_of_class = isinstance(failure, VocabularyError) or compat.says("tokenizer class", failure)
+    has_code = settings.get("auto_map") or "AutoTokenizer" in checkpoint.auto_map
+    if not is_of_class or not isinstance(name, str) or has_code:
         return None
     if compat.has_tokenizer(name):
         return None
@@ -100,7 +111,8 @@ def _of_remote_code(failure: ImportError) -> MissingNameError | None:
         return None
     name = _missing_name(failure)
     told = answers.for_remote_import(name, failure.name, Path(files[-1]).name)
-    return _error(MissingNameError, told, missing=name, module=failure.name, path=failure.path)
+    cls = MissingModuleError if isinstance(failure, ModuleNotFoundError) else MissingNameError
+    return _error(cls, told, missing=name, module=failure.name, path=failure.path)
 
 
 def _missing_name(failure: ImportError) -> str:

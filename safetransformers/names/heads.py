@@ -19,6 +19,15 @@ Shapes = Mapping[str, "tuple[int, ...] | None"]
 
 _WHOLE: Final = "model.safetensors"
 _INDEXES: Final = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+_BUFFERS: Final = (
+    "position_ids",
+    "token_type_ids",
+    ".masked_bias",
+    ".attn.bias",
+    "num_batches_tracked",
+    "_mean",
+    "_var",
+)
 # What old releases called the weights of a layer norm; transformers renames them when it loads (modeling_utils.py).
 _OLD_ENDS: Final = {".gamma": ".weight", ".beta": ".bias"}
 
@@ -60,24 +69,23 @@ def _indexed(folder: Path, index: Any) -> dict[str, tuple[int, ...] | None]:
 class Heads:
     """The weights of one checkpoint, compared with the classes that could load them. Each class is made once."""
 
-    def __init__(self, config: Any, folder: Path, architectures: Sequence[str] = ()) -> None:
+    def __init__(self, config: Any, folder: Path | None, architectures: Sequence[str] = ()) -> None:
         self.config, self.folder, self.architectures = config, folder, architectures
         self._made: dict[str, Shapes | Exception] = {}
 
     @cached_property
     def shapes(self) -> Shapes | None:
         """The checkpoint's own names, in today's spelling."""
-        found = shapes_of(self.folder)
+        found = None if self.folder is None else shapes_of(self.folder)
         return None if found is None else {_today(name): shape for name, shape in found.items()}
 
     def held(self) -> tuple[str, ...]:
         """The modules besides the base model that the weights hold: ``("classifier",)``; empty where it is unclear."""
         stored, base = self.shapes or {}, self._base_names
-        prefix = f"{self._prefix}."
         extra = [
             name
             for name in stored
-            if not (name.startswith(prefix) or name in base or name.partition(".")[2] in base)
+            if not (name.startswith(self._prefixes) or name in base or name.partition(".")[2] in base)
             and (name in self._saved or not self._renamed)  # a part of the base model may be there under an old name
         ]
         return _modules(extra) if base and len(extra) * 2 < len(stored) else ()
@@ -88,9 +96,13 @@ class Heads:
         What the class that was saved seems to lack is there under another name, which transformers changes back.
         """
         own = self._own(class_name)
-        if not self.shapes or not own:
+        if not self.shapes or not own or self._renamed is None:
             return None
-        absent = {self._inner(name) for name in own if not self._is_stored(name, own[name])} - self._renamed
+        absent = {
+            self._inner(name)
+            for name, shape in own.items()
+            if not self._is_stored(name, shape) and self._inner(name) not in self._renamed
+        }
         if not self._saved and len(absent) * 2 > len(own):
             return None
         return _modules(sorted(absent))
@@ -123,8 +135,16 @@ class Heads:
         return next((own for name in self.architectures if (own := self._own(name))), {})
 
     @cached_property
-    def _renamed(self) -> frozenset[str]:
-        return frozenset(self._inner(name) for name, shape in self._saved.items() if not self._is_stored(name, shape))
+    def _renamed(self) -> frozenset[str] | None:
+        """What the saved class seems to lack, where stored names without a place in it can be it; ``None``: unclear."""
+        lacking = frozenset(
+            self._inner(name) for name, shape in self._saved.items() if not self._is_stored(name, shape)
+        )
+        placed = {one for name in (*self._saved, *self._base_names) for one in self._names(name)}
+        homeless = [name for name in self.shapes or () if name not in placed and not name.endswith(_BUFFERS)]
+        if not homeless:
+            return frozenset()
+        return lacking if len(homeless) >= len(lacking) else None
 
     @cached_property
     def _base_names(self) -> Shapes:
@@ -132,18 +152,25 @@ class Heads:
         return self._own(names[0]) if names else {}
 
     @cached_property
-    def _prefix(self) -> str:
+    def _prefixes(self) -> tuple[str, ...]:
+        """What a class with a head may call its base model."""
         names = compat.mapped_names("AutoModel", type(self.config))
-        return str(getattr(compat.model_class(names[0]), "base_model_prefix", "")) if names else ""
+        own = getattr(compat.model_class(names[0]), "base_model_prefix", "") if names else ""
+        return tuple(f"{prefix}." for prefix in dict.fromkeys([own, "model"]) if prefix)
 
     def _is_stored(self, name: str, shape: tuple[int, ...] | None) -> bool:
         """Whether a weight of a class is there: a base model is kept under one more name in a class with a head."""
         shapes = self.shapes or {}
-        names = (name, self._inner(name), f"{self._prefix}.{name}")
-        return any(one in shapes and (None in (shape, shapes[one]) or shapes[one] == shape) for one in names)
+        return any(
+            one in shapes and (None in (shape, shapes[one]) or shapes[one] == shape) for one in self._names(name)
+        )
+
+    def _names(self, name: str) -> tuple[str, ...]:
+        inner = self._inner(name)
+        return name, inner, *(prefix + inner for prefix in self._prefixes)
 
     def _inner(self, name: str) -> str:
-        return name.removeprefix(f"{self._prefix}.")
+        return next((name.removeprefix(prefix) for prefix in self._prefixes if name.startswith(prefix)), name)
 
 
 def _modules(names: Iterable[str]) -> tuple[str, ...]:

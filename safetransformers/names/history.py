@@ -140,6 +140,11 @@ def requirements(release: str) -> Mapping[str, str]:
     return {package: range_ for package, range_ in ranges.items() if range_}
 
 
+def is_newer(release: str) -> bool:
+    """Whether a release came after the newest one of the table, which then knows nothing of what it lost."""
+    return minor(release) > minor(releases()[-1])
+
+
 def date() -> str:
     """The day on which the newest release of the table was built, such as ``"2026-11-21"``."""
     return _table().date

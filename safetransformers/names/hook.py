@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from .. import policies
 from ..counts import count
-from ..errors import SafeTransformersError, VocabularyError
+from ..errors import IncompatibleTaskError, SafeTransformersError, VocabularyError
 from ..explanation import add_note
 
 logger = logging.getLogger(__name__)
@@ -23,7 +23,9 @@ logger = logging.getLogger(__name__)
 Wrapped = Callable[..., Any]
 
 _is_trying: ContextVar[bool] = ContextVar("safetransformers_is_trying", default=False)
+_is_explaining: ContextVar[bool] = ContextVar("safetransformers_is_explaining", default=False)
 _FAILURES: Final = (ValueError, OSError, KeyError, ImportError)
+_STILL_OPEN: Final = (VocabularyError, IncompatibleTaskError)  # of which more may be known
 _BETWEEN: Final = ("safetransformers", "wrapt")
 
 
@@ -34,10 +36,14 @@ def from_pretrained(wrapped: Wrapped, cls: Any, args: tuple[Any, ...], kwargs: d
     try:
         return wrapped(*args, **kwargs)
     except _FAILURES as failure:
-        explained = _explained(failure, "of_load", cls.__name__, args, kwargs)
+        explained = _explained(failure, "of_load", cls, args, kwargs)
         if explained is None:
             raise
-        raise explained from _cause(explained, failure)
+        cause = failure if isinstance(failure, ImportError) else None  # else five kilobytes of configuration names
+    try:
+        raise explained from cause
+    finally:
+        del explained, cause  # each holds this frame
 
 
 def pipeline(wrapped: Wrapped, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -48,7 +54,10 @@ def pipeline(wrapped: Wrapped, instance: Any, args: tuple[Any, ...], kwargs: dic
         explained = _explained(failure, "of_pipeline", args, kwargs)
         if explained is None:
             raise
-        raise explained from None
+    try:
+        raise explained
+    finally:
+        del explained  # it holds this frame
 
 
 def trying(wrapped: Wrapped, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -66,38 +75,42 @@ def missing_attribute(wrapped: Wrapped, instance: Any, args: tuple[Any, ...], kw
     The import statement drops the ``AttributeError`` and makes an ``ImportError`` of its own, so the same one is raised
     here, where it can carry the note. ``hasattr`` and ``getattr`` see the ``AttributeError`` as ever.
     """
+    if _is_explaining.get():
+        return wrapped(*args, **kwargs)
     try:
         return wrapped(*args, **kwargs)
     except (AttributeError, ImportError) as failure:
         name = str(args[0] if args else kwargs.get("name"))
         if policies.resolve("errors") == "off" or not _is_from_import(instance, name):
             raise
-        error = failure if isinstance(failure, ImportError) else _import_error(instance, name)
-        _explain_name(error, instance, name)
-        if error is failure:
+        if isinstance(failure, ImportError):
+            _explain_name(failure, instance, name)
             raise
-    raise error
-
-
-def _cause(explained: BaseException, failure: BaseException) -> BaseException | None:
-    """What the traceback shows as the cause: the line of remote code, but not five kilobytes of configuration names."""
-    return failure if isinstance(explained, ImportError) else None
+    error = _import_error(instance, name)
+    _explain_name(error, instance, name)
+    try:
+        raise error
+    finally:
+        del error  # it holds this frame
 
 
 def _explained(failure: BaseException, look: str, *call: Any) -> BaseException | None:
     """What ``failures`` makes of a failure. A fault in looking never hides the failure itself."""
-    is_told = isinstance(failure, SafeTransformersError) and not isinstance(failure, VocabularyError)
+    is_told = isinstance(failure, SafeTransformersError) and not isinstance(failure, _STILL_OPEN)
     if is_told or policies.resolve("errors") == "off":
         return None
+    token = _is_explaining.set(True)
     try:
         from . import failures
 
         explained: BaseException | None = getattr(failures, look)(failure, *call)
     except SafeTransformersError as error:
-        explained = error
+        explained = error.with_traceback(None)
     except Exception:
         logger.exception("a failed load could not be explained")
         return None
+    finally:
+        _is_explaining.reset(token)
     if explained is not None:
         count("names.explained")
     return explained
@@ -123,6 +136,7 @@ def _import_error(module: Any, name: str) -> ImportError:
 
 
 def _explain_name(error: ImportError, module: Any, name: str) -> None:
+    token = _is_explaining.set(True)
     try:
         from . import answers
 
@@ -130,4 +144,6 @@ def _explain_name(error: ImportError, module: Any, name: str) -> None:
     except Exception:
         logger.exception("a missing name could not be explained")
         return
+    finally:
+        _is_explaining.reset(token)
     count("names.explained")

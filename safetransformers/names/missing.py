@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from .. import policies
-from ..errors import MissingNameError
+from ..errors import MissingModuleError, MissingNameError
 from . import answers, history
 from .suggestions import OFF
 
 _PACKAGE = __package__.partition(".")[0]
 
 
-def import_error(name: str) -> ImportError:
-    """What the import statement raises."""
+def import_error(name: str, failure: ImportError | None = None) -> ImportError:
+    """What the import statement raises; of the type of transformers' own failure, where it has one."""
     if policies.resolve("errors") == "off":
         return ImportError(_plain(name), name=_PACKAGE)
     told = answers.for_name(name)
-    return MissingNameError(told.code, told.what, why=told.why, do=told.do, off=OFF, module=_PACKAGE, missing=name)
+    cls = MissingModuleError if isinstance(failure, ModuleNotFoundError) else MissingNameError
+    return cls(told.code, told.what, why=told.why, do=told.do, off=OFF, module=_PACKAGE, missing=name)
 
 
 def attribute_error(name: str) -> AttributeError:
     """What a look for the attribute raises: of the type that ``hasattr`` and ``getattr`` wait for."""
-    is_told = policies.resolve("errors") != "off" and history.of_name(name) is not None  # others are looked for often
-    return AttributeError(f"{_plain(name)}\n{answers.for_name(name)}" if is_told else _plain(name), name=name)
+    text = _plain(name) if policies.resolve("errors") == "off" else _told(name)
+    return AttributeError(text, name=name)
+
+
+@lru_cache(maxsize=256)  # ``hasattr`` may ask often
+def _told(name: str) -> str:
+    return _plain(name) if history.of_name(name) is None else f"{_plain(name)}\n{answers.for_name(name)}"
 
 
 def _plain(name: str) -> str:

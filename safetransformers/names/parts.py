@@ -23,8 +23,9 @@ def language_model(class_name: str, config: Any) -> tuple[str, str] | None:
 
     if config.get_text_config(decoder=True) is config:
         return None
+    is_language = compat.mapped_names("AutoModelForCausalLM", type(config.get_text_config(decoder=True)))
     cls = compat.model_class(class_name)
-    if cls is None:
+    if cls is None or not is_language:
         return None
     try:
         with torch.device("meta"):

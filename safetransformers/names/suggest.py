@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Final
 
 from .. import compat
@@ -54,16 +55,17 @@ def suggest_auto_classes(
         ...     print(one.line)
         AutoModelForQuestionAnswering.from_config(AutoConfig.for_model('gpt2'))
     """
-    asked = _current(requested if isinstance(requested, str) else getattr(requested, "__name__", ""))
-    return suggest(read(config_or_path, revision=revision, cache_dir=cache_dir, subfolder=subfolder), asked)
+    asked = requested if isinstance(requested, str) else getattr(requested, "__name__", "")
+    checkpoint = read(config_or_path, revision=revision, cache_dir=cache_dir, subfolder=subfolder)
+    return suggest(checkpoint, _current(asked, checkpoint), asked)
 
 
-def suggest(checkpoint: Checkpoint, requested: str = "") -> Suggestions:
-    """The same for a checkpoint that was read."""
+def suggest(checkpoint: Checkpoint, requested: str = "", asked: str = "") -> Suggestions:
+    """The same for a checkpoint that was read; ``asked`` is how the requested class was called."""
     if checkpoint.config_class is None and not checkpoint.auto_map:
         raise unknown(checkpoint)
     heads = None
-    if checkpoint.config is not None and checkpoint.folder is not None:
+    if checkpoint.config is not None and (checkpoint.is_loadable or checkpoint.source == "config"):
         heads = Heads(checkpoint.config, checkpoint.folder, checkpoint.architectures)
     models = [*_remote(checkpoint), *_local(checkpoint, requested, heads), *_unmapped(checkpoint)]
     models.sort(key=lambda one: one.fit != "saved")
@@ -79,7 +81,7 @@ def suggest(checkpoint: Checkpoint, requested: str = "") -> Suggestions:
         requested,
         tuple(ranked),
         tuple(beside),
-        tuple(_notes(checkpoint, requested)),
+        tuple(_notes(checkpoint, requested, asked)),
         compat.accepted_configs(requested) if requested else (),
     )
 
@@ -121,14 +123,17 @@ def _suggestion(
     if fit == "incomplete" and heads is not None and heads.has_other_shapes(cls):
         extra["ignore_mismatched_sizes"] = "True"
     near = closeness(requested, auto) if requested and auto != requested and is_near(requested, auto) else ""
-    return Suggestion(auto, cls, _line(checkpoint, auto, **extra), "; ".join(filter(None, (why, near))), fit)
+    # AutoBackbone takes a folder for a repository of timm (5.23: HFValidationError); its class does not.
+    called = cls if auto == "AutoBackbone" and checkpoint.is_local and checkpoint.is_loadable else auto
+    return Suggestion(auto, cls, _line(checkpoint, called, **extra), "; ".join(filter(None, (why, near))), fit)
 
 
 def _fit(checkpoint: Checkpoint, auto: str, cls: str, saved: str, heads: Heads | None) -> tuple[Fit, str]:
-    if cls in checkpoint.architectures:
-        return "saved", f"{cls}, the class that it was saved from"
-    named = f"{cls}, without a head" if auto == _BASE else cls
     missing = None if heads is None else heads.missing(cls)
+    if cls in checkpoint.architectures:
+        lacks = f"; not in the weights, and random: {listed(missing)}" if missing else ""
+        return "saved", f"{cls}, the class that it was saved from{lacks}"
+    named = f"{cls}, without a head" if auto == _BASE else cls
     if missing is None:
         return "unknown", named
     if missing:
@@ -144,9 +149,8 @@ def _fit(checkpoint: Checkpoint, auto: str, cls: str, saved: str, heads: Heads |
 def _line(checkpoint: Checkpoint, auto: str, **extra: str) -> str:
     if not checkpoint.is_loadable:
         return f"{auto}.from_config({checkpoint.source})" if auto.startswith(_BASE) else f"{auto}({checkpoint.source})"
-    if checkpoint.revision is not None:
-        extra["revision"] = repr(checkpoint.revision)
-    arguments = ", ".join([checkpoint.source, *(f"{name}={value}" for name, value in extra.items())])
+    named = {**checkpoint.arguments, **extra}
+    arguments = ", ".join([checkpoint.source, *(f"{name}={value}" for name, value in named.items())])
     return f"{auto}.from_pretrained({arguments})"
 
 
@@ -198,28 +202,38 @@ def _preprocessors(checkpoint: Checkpoint) -> list[Suggestion]:
     if config is None:
         return []
     found = [(auto, names) for auto in compat.PREPROCESSORS if (names := compat.mapped_names(auto, config))]
-    whole = {**_line_of_processor(checkpoint)}
-    return [Suggestion(auto, names[-1], whole[auto], names[-1], "unknown") for auto, names in found]
+    source = checkpoint if checkpoint.is_loadable else replace(checkpoint, source="path", is_loadable=True)
+    return [Suggestion(auto, names[-1], _line(source, auto), names[-1], "unknown") for auto, names in found]
 
 
-def _line_of_processor(checkpoint: Checkpoint) -> dict[str, str]:
-    source = checkpoint.source if checkpoint.is_loadable else "path"
-    return {auto: f"{auto}.from_pretrained({source})" for auto in compat.PREPROCESSORS}
-
-
-def _notes(checkpoint: Checkpoint, requested: str) -> Iterator[str]:
+def _notes(checkpoint: Checkpoint, requested: str, asked: str) -> Iterator[str]:
+    if asked and asked != requested:
+        yield f"{asked} is {requested} now" if asked.startswith("Auto") else f"{asked} is chosen by {requested}"
     for name in checkpoint.architectures:
         if name.startswith(("TF", "Flax")):
             framework = "TensorFlow" if name.startswith("TF") else "Flax"
             yield f"{name} was saved with {framework}: safetransformers convert makes torch weights of it"
 
 
-def _current(name: str) -> str:
-    """The name that an Auto class has now."""
-    if not name or name in compat.auto_classes():
-        return name
-    record = history.of_name(name)
-    return record.replacement if record and record.replacement in compat.auto_classes() else name
+def _current(asked: str, checkpoint: Checkpoint) -> str:
+    """The Auto class that is meant: by its name now, or by the model class that it chooses.
+
+    Raises:
+        UnknownArchitectureError: for a name of neither.
+    """
+    known = compat.auto_classes()
+    if not asked or asked in known or asked in compat.PREPROCESSORS:
+        return asked
+    replacement = history.replacement_of(asked).rpartition(".")[2]
+    if replacement in known:
+        return replacement
+    config = checkpoint.config_class
+    choosing = [auto for auto in known if config is not None and asked in compat.mapped_names(auto, config)]
+    if choosing:
+        return min(choosing, key=preference)
+    told = answers.for_name(asked)
+    what = f"{asked} is no Auto class, nor one that an Auto class chooses for {checkpoint.name}"
+    raise UnknownArchitectureError("ST-TASK-005", what, why=told.what, do=told.do, requested=asked)
 
 
 def unknown(checkpoint: Checkpoint) -> UnknownArchitectureError:

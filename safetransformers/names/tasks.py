@@ -36,7 +36,6 @@ TASKS: Final[dict[str, Task]] = {
     "AutoModelForNextSentencePrediction": Task("text", "whether two texts follow each other", "label"),
     "AutoModelForTableQuestionAnswering": Task("text", "cells of a table", "labels"),
     "AutoModelForTextEncoding": Task("text", "hidden states of the encoder", "states"),
-    "AutoModelWithLMHead": Task("text", "tokens", "generated text"),
     # text and images
     "AutoModelForImageTextToText": Task("image and text", "a text", "generated text"),
     "AutoModelForVision2Seq": Task("image and text", "a text", "generated text"),
@@ -77,6 +76,7 @@ TASKS: Final[dict[str, Task]] = {
     "AutoModelForSpeechSeq2Seq": Task("audio", "the text that is spoken", "generated text"),
     "AutoModelForTextToSpectrogram": Task("text", "a spectrogram", "sound"),
     "AutoModelForTextToWaveform": Task("text", "a waveform", "sound"),
+    "AutoModelWithLMHead": Task("text", "tokens", "pretraining"),  # deprecated in 4.x
     # numbers
     "AutoModelForTimeSeriesPrediction": Task("numbers", "the next values", "values"),
 }
