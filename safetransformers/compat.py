@@ -316,3 +316,34 @@ def tokenizer_assembler() -> tuple[type, str]:
     from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
     return PreTrainedTokenizerBase, "_from_pretrained"
+
+
+def checkpoint_keys(model: Any) -> dict[str, str]:
+    """The key under which a checkpoint keeps each entry of a model's state dict, also one that transformers 4.57 reads.
+
+    transformers 5 renamed modules of some models and renames the keys of their checkpoints when it loads; a save is
+    written in the old names, which both read (``core_model_loading.revert_weight_conversion``, 5.23).
+    """
+    state = model.state_dict(keep_vars=True)
+    try:
+        from transformers.core_model_loading import revert_weight_conversion
+    except ImportError:
+        return {key: key for key in state}
+    import torch
+
+    # Renaming keeps no trace of the old name. One element of its own marks each entry through it, and costs no memory.
+    marked = {key: torch.full((1,), float(number)) for number, key in enumerate(state)}
+    written = revert_weight_conversion(model, dict(marked))
+    names = list(state)
+    found = {names[int(mark[0])]: key for key, mark in written.items() if mark.numel() == 1}
+    if len(found) != len(state) or len(written) != len(state):
+        return {key: key for key in state}  # entries are merged or split, which no class that TensorFlow had does
+    return found
+
+
+def tied_copies(model: Any) -> set[str]:
+    """Patterns or names of the entries of a state dict that are left out of a checkpoint, being tied to others."""
+    tied = getattr(model, "all_tied_weights_keys", None)
+    if tied is None:
+        tied = getattr(model, "_tied_weights_keys", None) or ()
+    return set(tied)

@@ -1,0 +1,200 @@
+"""Keys for weights that have no names: Keras's ``.keras`` and ``*.weights.h5`` keep the tree of Python attributes.
+
+A path such as ``layers/tf_bert_main_layer/encoder/layer/tf_bert_layer_1/attention/self_attention/query/vars/0`` says three
+things: attributes of TensorFlow's classes, which mostly are torch's names; classes with a count, for the elements of
+lists; and the position of a variable among those that its layer made. The tree is laid over torch's: first by equal names,
+then by the few attributes that differ (``exceptions.ATTRIBUTES``), last, for classes with a count, by what fits there with
+the least left over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from . import exceptions
+from .matching import Match, put
+from .orient import turn
+from .refusals import natural
+from .target import Slot, Target
+from .tensors import Tensor
+
+Assignment = list[tuple[Tensor, Slot]]
+
+
+@dataclass
+class _Node:
+    """A layer of the save: its variables, and the layers in it."""
+
+    variables: list[Tensor] = field(default_factory=list)
+    layers: dict[str, _Node] = field(default_factory=dict)
+
+    def count(self) -> int:
+        return len(self.variables) + sum(layer.count() for layer in self.layers.values())
+
+
+def match_positions(tensors: Sequence[Tensor], target: Target) -> Match:
+    """Lay the tree of a save over that of the target. Costs no read of a weight."""
+    laid = _Layout(target)
+    root = _tree(tensors)
+    fitted = laid.fit(root, "")
+    found = Match()
+    if fitted is None:
+        fitted = laid.parts(root)
+    for tensor, slot in fitted:
+        turned = turn(tensor, slot)
+        assert turned is not None
+        put(tensor, slot, turned, target, found)
+    placed = {id(tensor) for tensor, _ in fitted}
+    found.unused = [tensor for tensor in tensors if id(tensor) not in placed]
+    found.missing = [slot for slot in target.written() if slot.key not in found.placed]
+    return found
+
+
+def _tree(tensors: Sequence[Tensor]) -> _Node:
+    root = _Node()
+    for tensor in tensors:
+        node = root
+        for level in tensor.path[:-1]:
+            node = node.layers.setdefault(level, _Node())
+        node.variables.append(tensor)
+    return root
+
+
+class _Layout:
+    """The target as a tree of modules, and how a tree of layers fits it."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._children: dict[str, list[str]] = {}
+        self._counts: dict[str, int] = {}
+        for slot in target.slots.values():
+            self._add(slot)
+
+    def _add(self, slot: Slot) -> None:
+        modules = slot.key.split(".")[:-1]
+        prefix = ""
+        is_written = slot.key == slot.group[0] and not slot.is_integer
+        self._counts[prefix] = self._counts.get(prefix, 0) + is_written
+        for module in modules:
+            children = self._children.setdefault(prefix, [])
+            if module not in children:
+                children.append(module)
+            prefix += f"{module}."
+            self._counts[prefix] = self._counts.get(prefix, 0) + is_written
+
+    def parts(self, root: _Node) -> Assignment:
+        """What fits of a tree that does not fit as a whole: each of its layers by itself."""
+        found: Assignment = []
+        used: set[str] = set()
+        for name, layer in _largest_first(root.layers):
+            inner = {name: layer} if name != "layers" else layer.layers
+            for one, part in _largest_first(inner):
+                places = self._places(one, "", used, in_list=name == "layers")
+                best = self._best(part, places)
+                if best is not None:
+                    used.add(best[0])
+                    found += best[1]
+        return found
+
+    def fit(self, node: _Node, prefix: str) -> Assignment | None:
+        """Places below ``prefix`` for all weights of a layer and of those in it, or ``None``."""
+        found: Assignment = []
+        used: set[str] = set()
+        plain = {name: layer for name, layer in node.layers.items() if name != "layers" or self._has(prefix, name)}
+        lists = [layer for name, layer in node.layers.items() if name not in plain]
+        pending = list(plain.items())
+        for layer in lists:  # what an attribute does not name, Keras lists by class under ``layers``
+            pending += _largest_first(layer.layers)
+        is_class = {id(layer) for one in lists for layer in one.layers.values()}
+        for name, layer in sorted(pending, key=lambda one: not self._has(prefix, one[0])):
+            places = self._places(name, prefix, used, in_list=id(layer) in is_class or _is_list(node, prefix, self))
+            best = self._best(layer, places)
+            if best is None:
+                return None
+            used.add(best[0])
+            found += best[1]
+        own = self._own(node.variables, prefix, used, {slot.key for _, slot in found})
+        return None if own is None else found + own
+
+    def _has(self, prefix: str, name: str) -> bool:
+        return name in self._children.get(prefix, ())
+
+    def _places(self, name: str, prefix: str, used: set[str], *, in_list: bool) -> Iterator[str]:
+        """Where a layer of this name may belong, the likeliest first."""
+        children = self._children.get(prefix, [])
+        named = [name, *exceptions.attributes(name, self._target.model_type)]
+        for one in named:
+            place = f"{prefix}{one}."
+            if place in self._counts and place not in used:
+                yield place
+            if f"{prefix}{one}" in self._target.slots:
+                yield f"{prefix}{one}"
+        if in_list:
+            yield from (f"{prefix}{child}." for child in natural(children) if f"{prefix}{child}." not in used)
+        if self._target.embeddings:
+            yield f"{self._target.embeddings}."  # a head that holds the embeddings that it is tied to
+        if in_list or not prefix:
+            yield prefix  # a main layer is the whole of a model without a head
+
+    def _best(self, layer: _Node, places: Iterator[str]) -> tuple[str, Assignment] | None:
+        """The place that the layer fills with the least left over; the first of equals."""
+        best: tuple[int, str, Assignment] | None = None
+        for place in places:
+            fitted = self._as_parameter(layer, place) if place in self._target.slots else self.fit(layer, place)
+            if fitted is None:
+                continue
+            left = self._counts.get(place, 1) - len(fitted)
+            if best is None or left < best[0]:
+                best = (left, place, fitted)
+            if left == 0:
+                break
+        return None if best is None else best[1:]
+
+    def _as_parameter(self, layer: _Node, key: str) -> Assignment | None:
+        slot = self._target.slots[key]
+        if layer.layers or len(layer.variables) != 1 or turn(layer.variables[0], slot) is None:
+            return None
+        return [(layer.variables[0], slot)]
+
+    def _own(
+        self, variables: Sequence[Tensor], prefix: str, used: set[str], taken: set[str]
+    ) -> Assignment | None:
+        """Places for the variables that a layer made itself: its parameters, or those of modules with one weight."""
+        free = [slot for slot in self._free(prefix, used) if slot.key not in taken]
+        order = exceptions.variable_order(self._target.model_type, prefix)
+        free.sort(key=lambda slot: order.index(_last(slot.key)) if _last(slot.key) in order else len(order))
+        found: Assignment = []
+        for tensor in variables:
+            slot = next((one for one in free if turn(tensor, one) is not None), None)
+            if slot is None:
+                return None
+            free.remove(slot)
+            found.append((tensor, slot))
+        return found
+
+    def _free(self, prefix: str, used: set[str]) -> Iterator[Slot]:
+        for slot in self._target.slots.values():
+            if not slot.key.startswith(prefix) or slot.is_integer:
+                continue
+            inner = slot.key[len(prefix) :].split(".")
+            if len(inner) == 1 or (
+                f"{prefix}{inner[0]}." not in used and self._counts.get(f"{prefix}{inner[0]}.", 0) <= 2 and len(inner) <= 4
+            ):
+                yield slot
+
+
+def _last(key: str) -> str:
+    parts = [part for part in key.split(".") if part not in {"weight", "bias"}]
+    return parts[-1] if parts else key
+
+
+def _largest_first(layers: dict[str, _Node]) -> list[tuple[str, _Node]]:
+    ordered = natural(layers)
+    return sorted(((name, layers[name]) for name in ordered), key=lambda one: -one[1].count())
+
+
+def _is_list(node: _Node, prefix: str, layout: _Layout) -> bool:
+    """Whether the layers of a node are the elements of a list, which torch numbers."""
+    children = layout._children.get(prefix, [])
+    return bool(children) and all(child.isdigit() for child in children)
