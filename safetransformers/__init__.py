@@ -14,10 +14,12 @@ from ._version import __version__
 
 # Public name: the module that defines it.
 _HOME = {
+    "ConversionReport": "tf.report",
     "Policy": "policies",
     "PaddingAudit": "padding.audit",
     "audit_padding": "padding.audit",
     "configure": "policies",
+    "convert": "tf.convert",
     "exact_forward": "padding.forward",
     "get_policy": "policies",
     "guard": "guards",

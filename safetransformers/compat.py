@@ -347,3 +347,28 @@ def tied_copies(model: Any) -> set[str]:
     if tied is None:
         tied = getattr(model, "_tied_weights_keys", None) or ()
     return set(tied)
+
+
+@lru_cache(maxsize=1)
+def model_class_names() -> dict[str, tuple[str, ...]]:
+    """Every torch class that an Auto class loads: its name, and the model types that it is for. Imports none of them.
+
+    The class without a head comes first of those of a model type.
+    """
+    from transformers.models.auto import modeling_auto
+
+    found: dict[str, tuple[str, ...]] = {}
+    names = sorted(name for name in dir(modeling_auto) if name.endswith("_MAPPING_NAMES"))
+    for name in sorted(names, key=lambda name: name != "MODEL_MAPPING_NAMES"):
+        mapping = getattr(modeling_auto, name)
+        for model_type, classes in mapping.items() if isinstance(mapping, Mapping) else ():
+            for cls in [classes] if isinstance(classes, str) else classes:
+                found[cls] = (*found.get(cls, ()), model_type)
+    return found
+
+
+def config_class(model_type: str) -> Any:
+    """The configuration class of a model type, or ``None`` where the installed transformers has none."""
+    from transformers import CONFIG_MAPPING
+
+    return CONFIG_MAPPING[model_type] if model_type in CONFIG_MAPPING else None

@@ -1,0 +1,185 @@
+"""Find the torch class that a save's weights fit, and say clearly where none does."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ..errors import MismatchedSaveError, UnknownSaveError
+from . import classes
+from .configs import Recovered
+from .matching import Match, match
+from .structure import match_positions
+from .target import Target, target
+from .tensors import Tensor
+
+_SHOWN: Final = 5
+_HOPELESS: Final = 10  # where less than a tenth fits, it is another model
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Weights with their class.
+
+    Attributes:
+        recovered: the configuration, with the number of labels that the head has.
+        target: the class.
+        match: which weight goes where.
+    """
+
+    recovered: Recovered
+    target: Target
+    match: Match
+
+
+def fit(tensors: Sequence[Tensor], recovered: Recovered, root: str, architecture: str | None) -> Fit:
+    """The first class that each of its keys has a weight for; of several the one with the least weights unused.
+
+    Costs the instantiation of one class on the meta device, and of more only where the first does not fit.
+
+    Raises:
+        MismatchedSaveError: where none fits, with the faults of the likeliest.
+        UnknownSaveError: where the model type has no class of that name.
+    """
+    tried: list[Fit] = []
+    for cls in classes.candidates(recovered.config, root, recovered.keras_class, architecture):
+        one = _tried(cls, tensors, recovered)
+        if one is None:
+            continue
+        tried.append(one)
+        if not one.match.faults:
+            return one
+        if len(tried) == 1 and _is_hopeless(one.match, tensors):
+            break
+    if not tried:
+        raise UnknownSaveError(
+            "ST-TF-005",
+            f"transformers has no class {architecture or ''} for the model type {recovered.config.model_type}".replace(
+                "  ", " "
+            ),
+            do="name one: safetransformers convert SRC DST --architecture BertModel",
+        )
+    whole = [one for one in tried if not _missing(one) and not one.match.misshapen and _is_most(one)]
+    if not whole:
+        raise _mismatch(tried[0])
+    best = min(whole, key=lambda one: len(one.match.unused))
+    dropped = _layers_without_place(best)
+    if dropped:
+        raise _too_few_layers(best, dropped)
+    return best
+
+
+def _tried(cls: Any, tensors: Sequence[Tensor], recovered: Recovered) -> Fit | None:
+    try:
+        wanted = target(cls, recovered.config)
+    except (ValueError, TypeError, AttributeError, RuntimeError, ZeroDivisionError, KeyError, IndexError) as error:
+        if recovered.config.architectures and cls.__name__ in recovered.config.architectures:
+            raise UnknownSaveError(
+                "ST-TF-005",
+                f"{cls.__name__} cannot be made with the configuration from {recovered.origin}",
+                why=f"{type(error).__name__}: {str(error).partition(chr(10))[0]}",
+                do="correct the values in a copy, and name it: safetransformers convert SRC DST --config FILE",
+            ) from error
+        return None
+    found = laid(tensors, wanted)
+    labels = _labels(found, wanted, recovered)
+    if labels is not None:
+        changed = recovered.with_changes(**labels)
+        wanted = target(cls, changed.config)
+        return Fit(changed, wanted, laid(tensors, wanted))
+    return Fit(recovered, wanted, found)
+
+
+def laid(tensors: Sequence[Tensor], wanted: Target) -> Match:
+    """Match by names where the save has them, and by structure where it has not."""
+    positional = any(tensor.is_positional for tensor in tensors)
+    return match_positions(tensors, wanted) if positional else match(tensors, wanted)
+
+
+def _labels(found: Match, wanted: Target, recovered: Recovered) -> dict[str, Any] | None:
+    """Other labels, where only a head differs, and only in their number: the weights know how many there are."""
+    now = recovered.config.num_labels
+    counts = {
+        tensor.shape[-1]
+        for tensor, slot in found.misshapen
+        if slot.shape[:1] == (now,) and not slot.key.startswith(f"{wanted.base}.")
+    }
+    if len(counts) != 1 or any(slot.shape[:1] != (now,) for _, slot in found.misshapen):
+        return None
+    count = counts.pop()
+    return {
+        "id2label": {str(number): f"LABEL_{number}" for number in range(count)},
+        "label2id": {f"LABEL_{number}": number for number in range(count)},
+        "num_labels": count,
+    }
+
+
+def _missing(one: Fit) -> list[str]:
+    """Keys without a weight, but for those that are counted or computed, and those that transformers lets lack."""
+    return [
+        slot.key
+        for slot in one.match.missing
+        if not slot.is_integer and not any(re.search(pattern, slot.key) for pattern in one.target.may_lack)
+    ]
+
+
+def _is_most(one: Fit) -> bool:
+    """Whether more fits than is left over: an encoder that lies in a larger model is not that model."""
+    return len(one.match.unused) * 2 <= len(one.match.placed)
+
+
+def _is_hopeless(found: Match, tensors: Sequence[Tensor]) -> bool:
+    """Whether so little fits that no other head of the same model can be what is wrong."""
+    return len(found.placed) * _HOPELESS < len(tensors)
+
+
+def _layers_without_place(one: Fit) -> list[str]:
+    """Weights that are left over only because the model has fewer layers than the save."""
+    numbered = {re.sub(r"\b\d+\b", "#", key) for key in one.target.slots}
+    found = []
+    for tensor in one.match.unused:
+        path = "/".join(tensor.path)
+        zeroed = Tensor(tensor.name, tuple("0" if part.isdigit() else part for part in tensor.path), tensor.shape, tensor.dtype, tensor.read)
+        if re.search(r"(^|/)\d+(/|$)", path) and match([zeroed], one.target).placed and numbered:
+            found.append(tensor.name)
+    return found
+
+
+def _too_few_layers(one: Fit, dropped: list[str]) -> MismatchedSaveError:
+    return MismatchedSaveError(
+        "ST-TF-006",
+        f"the save has more layers than the configuration from {one.recovered.origin}",
+        why=f"{len(dropped)} weights would be lost, unused: {_some(dropped)}",
+        do="give the configuration that belongs to the weights: safetransformers convert SRC DST --config FILE",
+        unused=dropped,
+    )
+
+
+def _mismatch(one: Fit) -> MismatchedSaveError:
+    missing = _missing(one)
+    misshapen = [
+        f"{slot.key} {list(slot.shape)} is {list(tensor.shape)} in the save" for tensor, slot in one.match.misshapen
+    ]
+    unused = [tensor.name for tensor in one.match.unused]
+    parts = {
+        "would be random, as the save lacks them": missing,
+        "have another shape": misshapen,
+        "of the save have no place": unused,
+    }
+    why = "; ".join(f"{len(names)} {what}: {_some(names)}" for what, names in parts.items() if names)
+    return MismatchedSaveError(
+        "ST-TF-006",
+        f"the weights are not those of {one.target.name} with the configuration from {one.recovered.origin}",
+        why=why,
+        do="give the configuration that belongs to the weights: safetransformers convert SRC DST --config FILE",
+        missing=missing,
+        misshapen=misshapen,
+        unused=unused,
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    rest = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + rest
