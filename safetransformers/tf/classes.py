@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from .. import compat
@@ -27,8 +27,8 @@ def by_scope(scope: str) -> str | None:
     return next((name for name in compat.model_class_names() if snake(f"TF{name}") in wanted), None)
 
 
-def candidates(config: Any, root: str, keras_class: str, architecture: str | None) -> Iterator[Any]:
-    """Torch classes to try, the likeliest first; each once.
+def candidates(config: Any, root: str, keras_class: str, architecture: str | None) -> Iterator[tuple[Any, bool]]:
+    """Torch classes to try, the likeliest first, each once; with whether the save or the user says so.
 
     Args:
         config: whose ``architectures`` and model type count.
@@ -38,17 +38,13 @@ def candidates(config: Any, root: str, keras_class: str, architecture: str | Non
     """
     import transformers
 
-    names = [architecture] if architecture else list(_names(config, root, keras_class))
-    for name in dict.fromkeys(names):
+    said = [architecture] if architecture else [by_scope(root), keras_class, *(config.architectures or ())]
+    evident = [name.removeprefix("TF") for name in said if name]
+    of_type = [name for name, types in compat.model_class_names().items() if config.model_type in types]
+    for name in dict.fromkeys(evident if architecture else [*evident, *of_type]):
         cls = getattr(transformers, name, None)
         if isinstance(cls, type) and isinstance(config, getattr(cls, "config_class", None) or ()):
-            yield cls
-
-
-def _names(config: Any, root: str, keras_class: str) -> Iterable[str]:
-    found = [by_scope(root), keras_class.removeprefix("TF"), *(config.architectures or ())]
-    found = [name.removeprefix("TF") for name in found if name]
-    return [*found, *(name for name, types in compat.model_class_names().items() if config.model_type in types)]
+            yield cls, name in evident
 
 
 def auto_classes(name: str, model_type: str) -> tuple[str, ...]:

@@ -98,7 +98,7 @@ def convert(
         fitted = _fitted(save, content, config, model_type, architecture)
         carried = sidecars.names(_home(save))
         with write.beside(destination, overwrite=overwrite) as folder:
-            report = _written(folder, save, fitted, kind, limit, check, progress or _quiet, digests)
+            report = _written(folder, relative(source), save, fitted, kind, limit, check, progress or _quiet, digests)
             sidecars.carry(_home(save), carried, folder)
             report = replace(
                 report,
@@ -125,6 +125,7 @@ def _fitted(save: Save, content: Opened, config: Any, model_type: str | None, ar
 
 def _written(
     folder: Path,
+    source: str,
     save: Save,
     fitted: Fit,
     dtype: torch.dtype | None,
@@ -139,7 +140,7 @@ def _written(
     total = sum(one.tensor.size_bytes for one in placed) * (1 + check)
     added = {slot.key: slot for slot in fitted.match.missing if slot.is_integer and _is_counter(slot)}
     tally = _Tally(progress, total)
-    metadata = _provenance(save, digests.result())
+    metadata = _provenance(source, save, digests.result())
     with _no_grad():
         for number, (name, part) in enumerate(shards.items()):
             tensors = tally.read(part, dtype)
@@ -159,7 +160,7 @@ def _written(
     kind = tally.dtype()
     write.write_json(folder / configs.CONFIG, _config(fitted, kind))
     return ConversionReport(
-        source=relative(save.folder if len(save.weights) != 1 else save.weights[0]),
+        source=source,
         destination="",
         format=save.format,
         model_class=fitted.target.name,
@@ -248,12 +249,12 @@ def _config(fitted: Fit, dtype: str) -> dict[str, Any]:
     return raw
 
 
-def _provenance(save: Save, digests: Mapping[str, str]) -> dict[str, str]:
+def _provenance(source: str, save: Save, digests: Mapping[str, str]) -> dict[str, str]:
     import transformers
 
     return {
         "converted_from": save.format,
-        "source": relative(save.folder),
+        "source": source,
         "source_sha256": json.dumps(digests, sort_keys=True),
         "safetransformers": __version__,
         "transformers": transformers.__version__,

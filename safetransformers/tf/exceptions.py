@@ -117,3 +117,20 @@ VARIABLE_ORDER: Final = (
 def variable_order(model_type: str, prefix: str) -> tuple[str, ...]:
     """Last parts of keys in the order in which TensorFlow makes the variables of a layer."""
     return VARIABLE_ORDER
+
+
+class SharedLayers(NamedTuple):
+    """Layers that all have the same weights.
+
+    Attributes:
+        field: how many there are, in the configuration.
+        node: a node of a SavedModel's graph that each of them has once, with Keras's count of repetitions.
+    """
+
+    field: str
+    node: str
+
+
+SHARED_LAYERS: Final[dict[str, SharedLayers]] = {
+    "albert": SharedLayers("num_hidden_layers", r"albert_layers_\._0/attention/query/Tensordot(?:_(\d+))?/axes$")
+}

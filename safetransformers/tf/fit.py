@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from ..errors import MismatchedSaveError, UnknownSaveError
@@ -15,8 +15,7 @@ from .structure import match_positions
 from .target import Target, target
 from .tensors import Tensor
 
-_SHOWN: Final = 5
-_HOPELESS: Final = 10  # where less than a tenth fits, it is another model
+_SHOWN: Final = 3
 
 
 @dataclass(frozen=True)
@@ -44,30 +43,30 @@ def fit(tensors: Sequence[Tensor], recovered: Recovered, root: str, architecture
         UnknownSaveError: where the model type has no class of that name.
     """
     tried: list[Fit] = []
-    for cls in classes.candidates(recovered.config, root, recovered.keras_class, architecture):
+    for cls, is_evident in classes.candidates(recovered.config, root, recovered.keras_class, architecture):
         one = _tried(cls, tensors, recovered)
         if one is None:
             continue
         tried.append(one)
-        if not one.match.faults:
-            return one
-        if len(tried) == 1 and _is_hopeless(one.match, tensors):
+        is_whole = not _missing(one) and not one.match.misshapen
+        if is_whole and (is_evident or not one.match.unused):
+            break
+        if len(tried) == 1 and is_evident and not is_whole and not _is_about_the_head(one):
             break
     if not tried:
+        named = f"class {architecture}" if architecture else "class that could be made"
         raise UnknownSaveError(
             "ST-TF-005",
-            f"transformers has no class {architecture or ''} for the model type {recovered.config.model_type}".replace(
-                "  ", " "
-            ),
+            f"transformers has no {named} for the model type {recovered.config.model_type!r}",
             do="name one: safetransformers convert SRC DST --architecture BertModel",
         )
-    whole = [one for one in tried if not _missing(one) and not one.match.misshapen and _is_most(one)]
-    if not whole:
-        raise _mismatch(tried[0])
-    best = min(whole, key=lambda one: len(one.match.unused))
+    whole = [one for one in tried if not _missing(one) and not one.match.misshapen]
+    best = min(whole, key=lambda one: len(one.match.unused), default=tried[0])
     dropped = _layers_without_place(best)
     if dropped:
         raise _too_few_layers(best, dropped)
+    if not whole or not _is_most(best):
+        raise _mismatch(best)
     return best
 
 
@@ -130,19 +129,19 @@ def _is_most(one: Fit) -> bool:
     return len(one.match.unused) * 2 <= len(one.match.placed)
 
 
-def _is_hopeless(found: Match, tensors: Sequence[Tensor]) -> bool:
-    """Whether so little fits that no other head of the same model can be what is wrong."""
-    return len(found.placed) * _HOPELESS < len(tensors)
+def _is_about_the_head(one: Fit) -> bool:
+    """Whether another head of the same model could be what the save holds: the model below it fits."""
+    base = f"{one.target.base}."
+    wrong = [*_missing(one), *(slot.key for _, slot in one.match.misshapen)]
+    return not any(key.startswith(base) for key in wrong) and len(wrong) < len(one.match.placed)
 
 
 def _layers_without_place(one: Fit) -> list[str]:
     """Weights that are left over only because the model has fewer layers than the save."""
-    numbered = {re.sub(r"\b\d+\b", "#", key) for key in one.target.slots}
     found = []
     for tensor in one.match.unused:
-        path = "/".join(tensor.path)
-        zeroed = Tensor(tensor.name, tuple("0" if part.isdigit() else part for part in tensor.path), tensor.shape, tensor.dtype, tensor.read)
-        if re.search(r"(^|/)\d+(/|$)", path) and match([zeroed], one.target).placed and numbered:
+        first = tuple("0" if part.isdigit() else part for part in tensor.path)
+        if first != tensor.path and match([replace(tensor, path=first)], one.target).placed:
             found.append(tensor.name)
     return found
 
@@ -160,13 +159,13 @@ def _too_few_layers(one: Fit, dropped: list[str]) -> MismatchedSaveError:
 def _mismatch(one: Fit) -> MismatchedSaveError:
     missing = _missing(one)
     misshapen = [
-        f"{slot.key} {list(slot.shape)} is {list(tensor.shape)} in the save" for tensor, slot in one.match.misshapen
+        f"{tensor.name} {list(tensor.shape)} for {slot.key} {list(slot.shape)}" for tensor, slot in one.match.misshapen
     ]
     unused = [tensor.name for tensor in one.match.unused]
     parts = {
-        "would be random, as the save lacks them": missing,
-        "have another shape": misshapen,
-        "of the save have no place": unused,
+        "without a weight in the save, which would be random": missing,
+        "of another shape, the save's first": misshapen,
+        "in the save but not in the model": unused,
     }
     why = "; ".join(f"{len(names)} {what}: {_some(names)}" for what, names in parts.items() if names)
     return MismatchedSaveError(

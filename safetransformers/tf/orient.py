@@ -32,6 +32,21 @@ def turn(tensor: Tensor, slot: Slot) -> Turn | None:
     return _reshaped(tensor.shape, slot.shape, tuple(range(len(tensor.shape))))
 
 
+def stored_as(tensor: Tensor, slot: Slot) -> tuple[int, ...]:
+    """The shape that torch would have of a stored weight at a place, whatever the place's own shape is."""
+    shape = tensor.shape
+    if tensor.path[-1] in _KERNELS or (tensor.is_positional and slot.kind is Kind.DENSE):
+        shape = (shape[-1], *shape[-2:-1], *shape[:-2])
+    while len(shape) > len(slot.shape) and 1 in shape:
+        at = shape.index(1)
+        shape = (*shape[:at], *shape[at + 1 :])
+    long = [extent for extent in shape if extent != 1]
+    axes = [axis for axis, extent in enumerate(slot.shape) if extent != 1]
+    if len(shape) == len(slot.shape) and len(long) == len(axes) == 1:  # axes of length one may stand elsewhere
+        return tuple(long[0] if axis == axes[0] else 1 for axis in range(len(shape)))
+    return shape
+
+
 def _is_integer(tensor: Tensor) -> bool:
     return "int" in tensor.dtype or tensor.dtype == "bool"
 

@@ -64,7 +64,7 @@ def check_magic(file: Path, magic: bytes, kind: str) -> None:
     if start.startswith(_LFS):
         raise broken(
             file,
-            f"it is a git-lfs pointer of {file.stat().st_size} bytes, not the {kind} itself",
+            f"it is a git-lfs pointer of {file.stat().st_size} bytes, not {kind}",
             "git lfs install && git lfs pull",
         )
     if _PICKLE.match(start):
@@ -84,11 +84,13 @@ def read_json(file: Path) -> Any:
         BrokenSaveError: where it is no JSON, or larger than any that belongs to a model.
     """
     try:
-        if file.stat().st_size > _LARGEST_JSON:
-            raise broken(file, f"it has more than {_LARGEST_JSON:,} bytes")
-        return parse_json(file, file.read_bytes())
+        size = file.stat().st_size
+        data = file.read_bytes() if size <= _LARGEST_JSON else b""
     except OSError as error:
         raise broken(file, f"{error.strerror or error}", "check that the file exists and may be read") from None
+    if size > _LARGEST_JSON:
+        raise broken(file, f"it has more than {_LARGEST_JSON:,} bytes")
+    return parse_json(file, data)
 
 
 def parse_json(file: str | os.PathLike[str], data: str | bytes) -> Any:

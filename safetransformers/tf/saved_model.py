@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from .protobuf import WireError, fields, message, signed, text
+from .protobuf import WireError, fields, message, signed, text, varint
 from .refusals import broken, parse_json, refuse_code
 from .sources import KERAS_METADATA, SAVED_MODEL
 
@@ -94,11 +94,15 @@ def _integers(entry: memoryview) -> tuple[int, ...] | None:
     if content is not None:
         data = bytes(message(content))[: 4 * _DEEPEST_SHAPE]
         return tuple(int.from_bytes(data[at : at + 4], "little", signed=True) for at in range(0, len(data), 4))
-    values = [value for number, value in inside if number == 7]
-    return tuple(_int_val(value) for value in values[:_DEEPEST_SHAPE]) or None
+    found: list[int] = []
+    for number, value in inside:
+        if number == 7:
+            found += [value] if isinstance(value, int) else _packed(value)
+    return tuple(signed(value) for value in found[:_DEEPEST_SHAPE]) or None
 
 
-def _int_val(value: Any) -> int:
-    if isinstance(value, int):
-        return signed(value)
-    return int.from_bytes(bytes(value[:1]), "little")  # packed: one small number
+def _packed(data: memoryview) -> Iterator[int]:
+    at = 0
+    while at < len(data):
+        value, at = varint(data, at)
+        yield value
