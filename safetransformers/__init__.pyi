@@ -14,6 +14,8 @@ from typing_extensions import Unpack
 from . import errors as errors
 from ._version import __version__ as __version__
 from .padding.audit import PaddingAudit as PaddingAudit
+from .tf.convert import convert as convert
+from .tf.report import ConversionReport as ConversionReport
 
 _ModelT = TypeVar("_ModelT", bound=Module)
 _TokenIds: TypeAlias = int | Sequence[int] | Tensor | None

@@ -372,3 +372,10 @@ def config_class(model_type: str) -> Any:
     from transformers import CONFIG_MAPPING
 
     return CONFIG_MAPPING[model_type] if model_type in CONFIG_MAPPING else None
+
+
+def hub_home() -> str:
+    """The folder that holds the hub's cache, and what others keep beside it: ``HF_HOME``."""
+    from huggingface_hub import constants
+
+    return str(constants.HF_HOME)
