@@ -326,19 +326,30 @@ def checkpoint_keys(model: Any) -> dict[str, str]:
     """
     state = model.state_dict(keep_vars=True)
     try:
-        from transformers.core_model_loading import revert_weight_conversion
+        from transformers.conversion_mapping import get_model_conversion_mapping
+        from transformers.core_model_loading import PrefixChange, revert_weight_conversion
     except ImportError:
         return {key: key for key in state}
     import torch
 
+    # Without this list, what removes a prefix is left out, and 4.57 would not know the keys of CLIP's two halves.
+    conversions = get_model_conversion_mapping(model, add_legacy=False)
+    of_parts = [one for one in conversions if isinstance(one, PrefixChange) and getattr(one, "scope_prefix", None)]
+    model._weight_conversions = [one for one in conversions if one not in of_parts] or None
     # Renaming keeps no trace of the old name. One element of its own marks each entry through it, and costs no memory.
     marked = {key: torch.full((1,), float(number)) for number, key in enumerate(state)}
     written = revert_weight_conversion(model, dict(marked))
     names = list(state)
-    found = {names[int(mark[0])]: key for key, mark in written.items() if mark.numel() == 1}
+    found = {names[int(mark[0])]: _with_torchs_leaf(key) for key, mark in written.items() if mark.numel() == 1}
     if len(found) != len(state) or len(written) != len(state):
         return {key: key for key in state}  # entries are merged or split, which no class that TensorFlow had does
     return found
+
+
+def _with_torchs_leaf(key: str) -> str:
+    """Some mappings go back as far as the names of TensorFlow's norms, which no checkpoint need have any more."""
+    module, _, leaf = key.rpartition(".")
+    return f"{module}.{ {'gamma': 'weight', 'beta': 'bias'}.get(leaf, leaf)}" if module.endswith("LayerNorm") else key
 
 
 def tied_copies(model: Any) -> set[str]:

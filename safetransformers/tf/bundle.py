@@ -46,7 +46,7 @@ _CHECKSUM_BYTES: Final = 4
 _OF_TRAINING: Final = re.compile(
     r"(^|/)(optimizer|_optimizer|optim|save_counter|_CHECKPOINTABLE_OBJECT_GRAPH|keras_api)(/|$)|\.OPTIMIZER_SLOT"
 )
-_SLOTS: Final = frozenset({"adam_m", "adam_v", "Adam", "Adam_1", "m", "v", "Momentum", "slot_vc", "slot_vr", "slot_v"})
+_SLOT: Final = re.compile(r"(^|/)(adam_[mv]|Adam(_1)?|Momentum|.*_slot_(v|vc|vr|m))$")
 _COUNTERS: Final = frozenset({"global_step", "iteration", "iterations", "beta1_power", "beta2_power", "learning_rate"})
 
 
@@ -225,7 +225,9 @@ def _is_of_training(key: str, full_name: str) -> bool:
     if _OF_TRAINING.search(key):
         return True
     parts = (full_name or key.removesuffix(_VALUE)).split("/")
-    return parts[-1] in _SLOTS | _COUNTERS or (len(parts) > 2 and parts[0] in {"m", "v", "adam", "Adam"})
+    if _SLOT.search(parts[-1]) or parts[-1] in _COUNTERS:
+        return True
+    return len(parts) > 2 and parts[0] in {"m", "v", "adam", "Adam"}
 
 
 def _is_counter(entry: _Entry) -> bool:

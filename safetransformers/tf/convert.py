@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from .. import __version__, policies
 from ..counts import count
-from ..errors import ConversionError, ConversionWarning, DestinationError, message
+from ..errors import ConversionError, ConversionWarning, DestinationError, MismatchedSaveError, message
 from ..notices import relative, warn_once
 from . import classes, configs, sidecars, verify, write
 from .fit import Fit, fit
@@ -134,7 +134,8 @@ def _written(
     progress: Progress,
     digests: Future[dict[str, str]],
 ) -> ConversionReport:
-    placed = [fitted.match.placed[slot.key] for slot in fitted.target.written() if slot.key in fitted.match.placed]
+    found = [fitted.match.placed[slot.key] for slot in fitted.target.written() if slot.key in fitted.match.placed]
+    placed = [part for one in found for part in _untied(one)]
     item_bytes = None if dtype is None else dtype.itemsize
     shards = dict(zip(write.shard_names(len(parts := write.plan(placed, item_bytes, limit))), parts, strict=True))
     total = sum(one.tensor.size_bytes for one in placed) * (1 + check)
@@ -196,7 +197,6 @@ class _Tally:
         found: dict[str, torch.Tensor] = {}
         for one in part:
             value = write.values(one.tensor, one.turn, one.slot, dtype)
-            _refuse_other_copies(one, value, dtype)
             if value.is_floating_point() and not torch.isfinite(value.sum(dtype=torch.float64)):
                 self._note_numbers(one, value)
             found[one.slot.key] = value
@@ -220,16 +220,34 @@ class _Tally:
         return self._types.most_common(1)[0][0] if self._types else "float32"
 
 
-def _refuse_other_copies(one: Placed, value: torch.Tensor, dtype: torch.dtype | None) -> None:
-    """Two weights of the save that are one in torch must be the same; neither is dropped in silence."""
-    for tensor, turned in one.copies:
-        if not verify.same_bits(value, write.values(tensor, turned, one.slot, dtype)):
-            raise ConversionError(
+def _untied(one: Placed) -> list[Placed]:
+    """A weight once for each key that it has another value at: torch ties some that a TensorFlow save has apart.
+
+    Costs a read of each copy; most weights have none.
+
+    Raises:
+        MismatchedSaveError: where two that differ want the same key.
+    """
+    if not one.copies:
+        return [one]
+    own = () if any(copy.tensor is one.tensor for copy in one.copies) else (one,)
+    first, *others = sorted((*own, *one.copies), key=lambda copy: copy.slot != one.slot)
+    result = [replace(first, slot=one.slot, copies=())]
+    values = {one.slot.key: write.values(first.tensor, first.turn, first.slot, None)}
+    for copy in others:
+        value = write.values(copy.tensor, copy.turn, copy.slot, None)
+        if any(verify.same_bits(value, other) for other in values.values()):
+            continue
+        if copy.slot.key in values:
+            raise MismatchedSaveError(
                 "ST-TF-006",
-                f"{one.slot.key} is one weight in torch, and two that differ in the save",
-                why=f"they are {one.tensor.name} and {tensor.name}",
-                do="if they are untied on purpose, set tie_word_embeddings to false in a copy of config.json, and name it",
+                f"{copy.slot.key} is one weight in torch, and two that differ in the save",
+                why=f"they are {first.tensor.name} and {copy.tensor.name}",
+                do="say which class was saved: safetransformers convert SRC DST --architecture BertModel",
             )
+        values[copy.slot.key] = value
+        result.append(copy)
+    return result
 
 
 def _is_counter(slot: Slot) -> bool:

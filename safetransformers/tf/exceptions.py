@@ -74,6 +74,7 @@ ATTRIBUTES: Final[dict[str, tuple[str, ...]]] = {
     "encoder_layers": ("layers",),
     "layer": ("layers",),
     "layer_norm": ("logit_fc.2",),
+    "layers": ("layer",),
     "lm_head": ("cls",),
     "longformer_output": ("output",),
     "mlm": ("cls",),
@@ -99,6 +100,11 @@ ATTRIBUTES: Final[dict[str, tuple[str, ...]]] = {
 }
 
 
+# Attributes of heads that hold the model's embeddings, to which they are tied; Keras saves a layer at the first place
+# in which it meets it, so the embeddings of some models lie there only.
+HELD_EMBEDDINGS: Final = frozenset({"decoder", "input_embeddings", "embeddings", "lm_head", "cls"})
+
+
 def attributes(name: str, model_type: str) -> tuple[str, ...]:
     """Other names that the layer of an attribute has."""
     return ATTRIBUTES.get(name, ())
@@ -109,8 +115,13 @@ VARIABLE_ORDER: Final = (
     "word_embeddings",
     "token_embedding",
     "token_type_embeddings",
+    "cls_token",
+    "distillation_token",
+    "mask_token",
     "position_embeddings",
     "position_embedding",
+    "original1",
+    "original0",
 )
 
 

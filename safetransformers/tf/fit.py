@@ -61,6 +61,8 @@ def fit(tensors: Sequence[Tensor], recovered: Recovered, root: str, architecture
             do="name one: safetransformers convert SRC DST --architecture BertModel",
         )
     whole = [one for one in tried if not _missing(one) and not one.match.misshapen]
+    if whole and tried[0] not in whole and whole[-1].match.unused:
+        raise _mismatch(tried[0])  # another class that leaves weights over is a guess, not a fit
     best = min(whole, key=lambda one: len(one.match.unused), default=tried[0])
     dropped = _layers_without_place(best)
     if dropped:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from . import naming
 from .orient import Turn, turn
@@ -19,13 +19,13 @@ class Placed:
         tensor: as stored.
         slot: the place.
         turn: what makes of the stored values those that torch wants.
-        copies: further weights of the save that must be the same, such as an embedding that is saved twice.
+        copies: further weights of the save for the same place, or for one that torch ties to it.
     """
 
     tensor: Tensor
     slot: Slot
     turn: Turn
-    copies: tuple[tuple[Tensor, Turn], ...] = ()
+    copies: tuple[Placed, ...] = ()
 
 
 @dataclass
@@ -87,7 +87,6 @@ def put(tensor: Tensor, slot: Slot, turned: Turn, target: Target, found: Match) 
     owner = target.slots[slot.group[0]]
     before = found.placed.get(owner.key)
     if before is None:
-        found.placed[owner.key] = Placed(tensor, owner, turned)
+        found.placed[owner.key] = Placed(tensor, owner, turned, (Placed(tensor, slot, turned),) if slot != owner else ())
     else:
-        copies = (*before.copies, (tensor, turned))
-        found.placed[owner.key] = Placed(before.tensor, owner, before.turn, copies)
+        found.placed[owner.key] = replace(before, copies=(*before.copies, Placed(tensor, slot, turned)))

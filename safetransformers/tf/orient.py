@@ -13,7 +13,7 @@ Turn = Callable[[Array], Array]
 _KERNELS = frozenset({"kernel", "pointwise_kernel", "depthwise_kernel"})
 
 
-def turn(tensor: Tensor, slot: Slot) -> Turn | None:
+def turn(tensor: Tensor, slot: Slot, *, is_inner: bool = False) -> Turn | None:
     """How a stored weight becomes the one that torch wants, or ``None`` where it cannot be that one.
 
     A named kernel is always turned; so is one that is known by its position only, where torch's module is a linear
@@ -23,13 +23,17 @@ def turn(tensor: Tensor, slot: Slot) -> Turn | None:
     Args:
         tensor: as stored.
         slot: where it should go.
+        is_inner: the layer made the variable itself that torch has in a module of its own, such as the decoder of a
+            head, which TensorFlow then keeps as torch does.
     """
     leaf = tensor.path[-1]
     if slot.is_integer != _is_integer(tensor):
         return None
-    if leaf in _KERNELS or (tensor.is_positional and slot.kind is Kind.DENSE):
+    is_kernel = leaf in _KERNELS or (tensor.is_positional and slot.kind is Kind.DENSE and not is_inner)
+    plain = None if is_kernel else _reshaped(tensor.shape, slot.shape, tuple(range(len(tensor.shape))))
+    if is_kernel or (plain is None and tensor.is_positional and slot.kind is Kind.TIED):
         return _kernel(tensor, slot, is_depthwise=leaf == "depthwise_kernel")
-    return _reshaped(tensor.shape, slot.shape, tuple(range(len(tensor.shape))))
+    return plain
 
 
 def stored_as(tensor: Tensor, slot: Slot) -> tuple[int, ...]:

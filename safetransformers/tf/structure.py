@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 
 from . import exceptions
 from .matching import Match, put
-from .orient import turn
+from .orient import Turn, turn
 from .refusals import natural
 from .target import Slot, Target
 from .tensors import Tensor
 
-Assignment = list[tuple[Tensor, Slot]]
+Assignment = list[tuple[Tensor, Slot, Turn]]
 
 
 @dataclass
@@ -40,12 +40,10 @@ def match_positions(tensors: Sequence[Tensor], target: Target) -> Match:
     fitted = laid.fit(root, "")
     found = Match()
     if fitted is None:
-        fitted = laid.parts(root)
-    for tensor, slot in fitted:
-        turned = turn(tensor, slot)
-        assert turned is not None
+        fitted = _Layout(target, is_lenient=True).fit(root, "") or []
+    for tensor, slot, turned in fitted:
         put(tensor, slot, turned, target, found)
-    placed = {id(tensor) for tensor, _ in fitted}
+    placed = {id(tensor) for tensor, _, _ in fitted}
     found.unused = [tensor for tensor in tensors if id(tensor) not in placed]
     found.missing = [slot for slot in target.written() if slot.key not in found.placed]
     return found
@@ -64,8 +62,8 @@ def _tree(tensors: Sequence[Tensor]) -> _Node:
 class _Layout:
     """The target as a tree of modules, and how a tree of layers fits it."""
 
-    def __init__(self, target: Target) -> None:
-        self._target = target
+    def __init__(self, target: Target, *, is_lenient: bool = False) -> None:
+        self._target, self._is_lenient = target, is_lenient
         self._children: dict[str, list[str]] = {}
         self._counts: dict[str, int] = {}
         for slot in target.slots.values():
@@ -83,25 +81,15 @@ class _Layout:
             prefix += f"{module}."
             self._counts[prefix] = self._counts.get(prefix, 0) + is_written
 
-    def parts(self, root: _Node) -> Assignment:
-        """What fits of a tree that does not fit as a whole: each of its layers by itself."""
-        found: Assignment = []
-        used: set[str] = set()
-        for name, layer in _largest_first(root.layers):
-            inner = {name: layer} if name != "layers" else layer.layers
-            for one, part in _largest_first(inner):
-                places = self._places(one, "", used, in_list=name == "layers")
-                best = self._best(part, places)
-                if best is not None:
-                    used.add(best[0])
-                    found += best[1]
-        return found
-
     def fit(self, node: _Node, prefix: str) -> Assignment | None:
-        """Places below ``prefix`` for all weights of a layer and of those in it, or ``None``."""
+        """Places below ``prefix`` for all weights of a layer and of those in it, or ``None``.
+
+        A lenient layout leaves out the layers that have no place, and places the others.
+        """
         found: Assignment = []
         used: set[str] = set()
-        plain = {name: layer for name, layer in node.layers.items() if name != "layers" or self._has(prefix, name)}
+        is_plain = self._has(prefix, "layers") or self._has(prefix, "layer")
+        plain = {name: layer for name, layer in node.layers.items() if name != "layers" or is_plain}
         lists = [layer for name, layer in node.layers.items() if name not in plain]
         pending = list(plain.items())
         for layer in lists:  # what an attribute does not name, Keras lists by class under ``layers``
@@ -110,12 +98,17 @@ class _Layout:
         for name, layer in sorted(pending, key=lambda one: not self._has(prefix, one[0])):
             places = self._places(name, prefix, used, in_list=id(layer) in is_class or _is_list(node, prefix, self))
             best = self._best(layer, places)
-            if best is None:
+            if best is None and not self._is_lenient:
                 return None
+            if best is None:
+                continue
             used.add(best[0])
             found += best[1]
-        own = self._own(node.variables, prefix, used, {slot.key for _, slot in found})
-        return None if own is None else found + own
+        own = self._own(node.variables, prefix, used, {slot.key for _, slot, _ in found})
+        if own is None:
+            return None
+        keys = [slot.key for _, slot, _ in found + own]
+        return found + own if len(set(keys)) == len(keys) else None
 
     def _has(self, prefix: str, name: str) -> bool:
         return name in self._children.get(prefix, ())
@@ -130,10 +123,12 @@ class _Layout:
                 yield place
             if f"{prefix}{one}" in self._target.slots:
                 yield f"{prefix}{one}"
+        if prefix.endswith(f"{name}."):
+            yield prefix  # the same level twice
         if in_list:
             yield from (f"{prefix}{child}." for child in natural(children) if f"{prefix}{child}." not in used)
-        if self._target.embeddings:
-            yield f"{self._target.embeddings}."  # a head that holds the embeddings that it is tied to
+        if self._target.embeddings and name in exceptions.HELD_EMBEDDINGS:
+            yield f"{self._target.embeddings}."
         if in_list or not prefix:
             yield prefix  # a main layer is the whole of a model without a head
 
@@ -145,7 +140,9 @@ class _Layout:
             if fitted is None:
                 continue
             left = self._counts.get(place, 1) - len(fitted)
-            if best is None or left < best[0]:
+            if self._is_lenient:
+                left = layer.count() - len(fitted)
+            if fitted and (best is None or left < best[0]):
                 best = (left, place, fitted)
             if left == 0:
                 break
@@ -153,9 +150,8 @@ class _Layout:
 
     def _as_parameter(self, layer: _Node, key: str) -> Assignment | None:
         slot = self._target.slots[key]
-        if layer.layers or len(layer.variables) != 1 or turn(layer.variables[0], slot) is None:
-            return None
-        return [(layer.variables[0], slot)]
+        turned = turn(layer.variables[0], slot) if len(layer.variables) == 1 and not layer.layers else None
+        return None if turned is None else [(layer.variables[0], slot, turned)]
 
     def _own(
         self, variables: Sequence[Tensor], prefix: str, used: set[str], taken: set[str]
@@ -166,11 +162,12 @@ class _Layout:
         free.sort(key=lambda slot: order.index(_last(slot.key)) if _last(slot.key) in order else len(order))
         found: Assignment = []
         for tensor in variables:
-            slot = next((one for one in free if turn(tensor, one) is not None), None)
-            if slot is None:
+            fitting = ((one, turn(tensor, one, is_inner="." in one.key[len(prefix) :])) for one in free)
+            slot, turned = next(((one, turned) for one, turned in fitting if turned is not None), (None, None))
+            if slot is None or turned is None:
                 return None
             free.remove(slot)
-            found.append((tensor, slot))
+            found.append((tensor, slot, turned))
         return found
 
     def _free(self, prefix: str, used: set[str]) -> Iterator[Slot]:

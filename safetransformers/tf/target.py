@@ -18,6 +18,8 @@ class Kind(Enum):
     """``nn.Linear`` and convolutions: the last axis of TensorFlow's kernel, the outputs, comes first."""
     PLAIN = "plain"
     """Embeddings, norms, parameters, and the ``Conv1D`` of GPT-2: as in TensorFlow."""
+    TIED = "tied"
+    """A linear layer that shares an embedding's weight: TensorFlow has it as the embedding does, or has no such tie."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +91,8 @@ def target(cls: type, config: Any) -> Target:
     slots = {}
     for key, value in state.items():
         owner = modules[key.rpartition(".")[0]]
-        group = sorted(shared[id(value)], key=lambda one: any(re.search(pattern, one) for pattern in copies))
-        kind = _kind(modules, group, value.dim())
+        group = sorted(shared[id(value)], key=lambda one: _is_copy(modules, one, copies))
+        kind = _kind(modules, key, group, value.dim())
         slots[names[key]] = Slot(
             names[key],
             tuple(value.shape),
@@ -110,16 +112,23 @@ def target(cls: type, config: Any) -> Target:
     )
 
 
-def _kind(modules: dict[str, Any], group: list[str], dimensions: int) -> Kind:
-    """Of tied entries, an embedding decides: TensorFlow has no second copy of it."""
+def _is_copy(modules: dict[str, Any], key: str, copies: set[str]) -> tuple[bool, bool]:
+    """Of tied entries the embedding is written, whatever transformers says; of several the one that is no copy."""
     from torch import nn
 
-    owners = [modules[key.rpartition(".")[0]] for key in group]
-    if dimensions < 2 or any(isinstance(owner, nn.Embedding) for owner in owners):
-        return Kind.PLAIN
+    is_embedding = isinstance(modules[key.rpartition(".")[0]], nn.Embedding)
+    return not is_embedding, any(re.search(pattern, key) for pattern in copies)
+
+
+def _kind(modules: dict[str, Any], key: str, group: list[str], dimensions: int) -> Kind:
+    from torch import nn
+
     dense = (nn.Linear, nn.modules.conv._ConvNd)
-    is_weight = all(key.rpartition(".")[2] == "weight" for key in group)
-    return Kind.DENSE if is_weight and all(isinstance(owner, dense) for owner in owners) else Kind.PLAIN
+    owner = modules[key.rpartition(".")[0]]
+    if dimensions < 2 or not isinstance(owner, dense) or not key.endswith("weight"):
+        return Kind.PLAIN
+    is_tied = any(isinstance(modules[one.rpartition(".")[0]], nn.Embedding) for one in group)
+    return Kind.TIED if is_tied else Kind.DENSE
 
 
 def _depthwise(owner: Any, key: str) -> int:
