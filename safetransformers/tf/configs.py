@@ -26,6 +26,10 @@ _ORIGINAL: Final = {
 }
 
 
+# Their fields that transformers calls otherwise: XLNet's and GPT-2's.
+_FIELDS: Final = {"n_token": "vocab_size", "n_vocab": "vocab_size", "n_ctx": "n_positions"}
+
+
 @dataclass(frozen=True)
 class Recovered:
     """A configuration.
@@ -123,6 +127,7 @@ def _read(file: Path) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise broken(file, "it holds no configuration, but another kind of JSON")
     if file.name in _ORIGINAL:
+        raw = {_FIELDS.get(name, name): value for name, value in raw.items()}
         raw.setdefault("model_type", _ORIGINAL[file.name])
     return raw
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from ..errors import MismatchedSaveError, UnknownSaveError
-from . import classes
+from . import classes, tf1
 from .configs import Recovered
 from .matching import Match, match
 from .structure import match_positions
@@ -95,8 +95,14 @@ def _tried(cls: Any, tensors: Sequence[Tensor], recovered: Recovered) -> Fit | N
 
 def laid(tensors: Sequence[Tensor], wanted: Target) -> Match:
     """Match by names where the save has them, and by structure where it has not."""
-    positional = any(tensor.is_positional for tensor in tensors)
-    return match_positions(tensors, wanted) if positional else match(tensors, wanted)
+    if any(tensor.is_positional for tensor in tensors):
+        return match_positions(tensors, wanted)
+    others = [tensor for tensor in tensors if tf1.is_generator(tensor)]
+    if not others or len(others) == len(tensors):
+        return match(tensors, wanted)
+    found = match([tensor for tensor in tensors if not tf1.is_generator(tensor)], wanted)
+    found.unused += others
+    return found
 
 
 def _labels(found: Match, wanted: Target, recovered: Recovered) -> dict[str, Any] | None:
@@ -128,7 +134,8 @@ def _missing(one: Fit) -> list[str]:
 
 def _is_most(one: Fit) -> bool:
     """Whether more fits than is left over: an encoder that lies in a larger model is not that model."""
-    return len(one.match.unused) * 2 <= len(one.match.placed)
+    unused = [tensor for tensor in one.match.unused if not tf1.is_generator(tensor)]
+    return len(unused) * 2 <= len(one.match.placed)
 
 
 def _is_about_the_head(one: Fit) -> bool:

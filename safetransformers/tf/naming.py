@@ -43,13 +43,12 @@ def candidates(path: tuple[str, ...], target: Target) -> Iterator[str]:
         for start in range(len(modules) + 1):
             for inner in _without_main_layers(modules[start:], target):
                 prefix = "".join(f"{module}." for module in inner)
-                for name in dict.fromkeys(leaves):
-                    yield prefix + name
+                # A layer of one variable may be a plain parameter in torch, and the other way round.
+                ends = [*dict.fromkeys(leaves), f"{leaf}.weight", ""]
+                for key in (f"{prefix}{end}".rstrip(".") for end in ends):
+                    yield key
                     if target.base:
-                        yield f"{target.base}.{prefix}{name}"
-                if prefix:  # a layer of one variable may be a plain parameter in torch, and the other way round
-                    yield prefix[:-1]
-                    yield f"{prefix}{leaf}.weight"
+                        yield f"{target.base}.{key}"
 
 
 def _renamed(path: tuple[str, ...], target: Target) -> Iterator[tuple[str, ...]]:
