@@ -349,7 +349,7 @@ def checkpoint_keys(model: Any) -> dict[str, str]:
 def _with_torchs_leaf(key: str) -> str:
     """Some mappings go back as far as the names of TensorFlow's norms, which no checkpoint need have any more."""
     module, _, leaf = key.rpartition(".")
-    return f"{module}.{ {'gamma': 'weight', 'beta': 'bias'}.get(leaf, leaf)}" if module.endswith("LayerNorm") else key
+    return f"{module}.{ {'gamma': 'weight', 'beta': 'bias'}.get(leaf, leaf) }" if module.endswith("LayerNorm") else key
 
 
 def tied_copies(model: Any) -> set[str]:
@@ -382,7 +382,7 @@ def config_class(model_type: str) -> Any:
     """The configuration class of a model type, or ``None`` where the installed transformers has none."""
     from transformers import CONFIG_MAPPING
 
-    return CONFIG_MAPPING[model_type] if model_type in CONFIG_MAPPING else None
+    return CONFIG_MAPPING[model_type] if model_type in CONFIG_MAPPING else None  # noqa: SIM401 - it has no usable get
 
 
 def hub_home() -> str:

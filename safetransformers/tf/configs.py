@@ -100,7 +100,8 @@ def made(raw: Mapping[str, Any], origin: str) -> Any:
 
         raise UnknownSaveError(
             "ST-TF-005",
-            f"the model type {model_type!r} of {relative(origin)} is not one of transformers {transformers.__version__}",
+            f"{relative(origin)} names the model type {model_type!r}, which transformers {transformers.__version__} "
+            "does not know",
             do="name a known one: safetransformers convert SRC DST --model-type bert",
             model_type=model_type,
         )

@@ -5,32 +5,29 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from .. import __version__, policies
 from ..counts import count
-from ..errors import ConversionError, ConversionWarning, DestinationError, MismatchedSaveError, message
+from ..errors import ConversionError, ConversionWarning, DestinationError, message
 from ..notices import relative, warn_once
-from . import classes, configs, sidecars, verify, write
+from . import classes, configs, previous, sidecars, verify, write
+from .arguments import shard_bytes, torch_dtype
 from .fit import Fit, fit
-from .matching import Placed
 from .reading import Opened, opened, sha256
 from .report import ConversionReport
+from .shards import Tally, is_counter, untied, zero
 from .sources import Save, find
-from .target import Slot
 from .write import Progress
 
 if TYPE_CHECKING:
     import torch
-
-_UNITS: Final = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-_DTYPES: Final = ("float32", "float16", "bfloat16", "float64")
 
 
 def convert(
@@ -86,12 +83,16 @@ def convert(
     """
     start_s = time.perf_counter()
     source, destination = Path(src), Path(dst)
-    limit, kind = _bytes(max_shard_size), _dtype(dtype)
+    limit, kind = shard_bytes(max_shard_size), torch_dtype(dtype)
     _refuse_nesting(source, destination)
     save = find(source)
     with opened(save) as content, ThreadPoolExecutor(max_workers=1) as pool:
         digests = pool.submit(sha256, content.files)
-        done = _done_before(destination, digests, dtype) if _is_ours(destination) and not overwrite else None
+        done = (
+            previous.done_before(destination, digests.result(), dtype)
+            if previous.is_ours(destination) and not overwrite
+            else None
+        )
         if done is not None:
             return replace(done, destination=str(destination), seconds=time.perf_counter() - start_s)
         write.refuse_existing(destination, overwrite=overwrite)
@@ -135,29 +136,30 @@ def _written(
     digests: Future[dict[str, str]],
 ) -> ConversionReport:
     found = [fitted.match.placed[slot.key] for slot in fitted.target.written() if slot.key in fitted.match.placed]
-    placed = [part for one in found for part in _untied(one)]
-    item_bytes = None if dtype is None else dtype.itemsize
-    shards = dict(zip(write.shard_names(len(parts := write.plan(placed, item_bytes, limit))), parts, strict=True))
+    placed = [part for one in found for part in untied(one)]
+    name_of_dtype = None if dtype is None else str(dtype).removeprefix("torch.")
+    parts = write.plan(placed, name_of_dtype, limit)
+    shards = dict(zip(write.shard_names(len(parts)), parts, strict=True))
     total = sum(one.tensor.size_bytes for one in placed) * (1 + check)
-    added = {slot.key: slot for slot in fitted.match.missing if slot.is_integer and _is_counter(slot)}
-    tally = _Tally(progress, total)
+    added = [slot for slot in fitted.match.missing if slot.is_integer and is_counter(slot)]
+    tally = Tally(progress, total)
     metadata = _provenance(source, save, digests.result())
+    keys: dict[str, list[str]] = {}
     with _no_grad():
         for number, (name, part) in enumerate(shards.items()):
-            tensors = tally.read(part, dtype)
-            if number == len(shards) - 1:
-                tensors |= {key: _zero(slot) for key, slot in added.items()}
-            write.write_shard(folder / name, tensors, metadata)
-            tally.note(tensors)
-            tensors.clear()
+            layout = [(one.slot.key, write.kind(one, name_of_dtype), one.slot.shape) for one in part]
+            zeros = added if number == len(shards) - 1 else []
+            layout += [(slot.key, "int64", slot.shape) for slot in zeros]
+            tally.note(layout)
+            keys[name] = [key for key, _, _ in layout]
+            write.write_shard(folder / name, layout, chain(tally.read(part, dtype), map(zero, zeros)), metadata)
         if len(shards) > 1:
-            last = list(shards)[-1]
-            keys = {name: [one.slot.key for one in part] for name, part in shards.items()}
-            keys[last] += added
             write.write_index(folder, keys, tally.size_bytes)
-        verified = verify.compare(folder, shards, dtype) if check else 0
+    verified = verify.compare(folder, shards, dtype) if check else 0
     if check:
         progress(total, total)
+    if fitted.match.unused:
+        write.write_aside(folder, fitted.match.unused)
     kind = tally.dtype()
     write.write_json(folder / configs.CONFIG, _config(fitted, kind))
     return ConversionReport(
@@ -174,90 +176,12 @@ def _written(
         files=(),
         assumed=fitted.recovered.assumed,
         unused=tuple(tensor.name for tensor in fitted.match.unused),
-        added=tuple(added),
+        added=tuple(slot.key for slot in added),
         not_a_number=tuple(tally.not_a_number),
         passed_over=save.passed_over,
         verified=verified,
         sha256=digests.result(),
     )
-
-
-class _Tally:
-    """What is counted while weights are read: bytes for the progress, types, and values that are no numbers."""
-
-    def __init__(self, progress: Progress, total: int) -> None:
-        self._progress, self._total, self._done = progress, total, 0
-        self._types: Counter[str] = Counter()
-        self.parameters = self.size_bytes = 0
-        self.not_a_number: list[str] = []
-
-    def read(self, part: Sequence[Placed], dtype: torch.dtype | None) -> dict[str, torch.Tensor]:
-        import torch
-
-        found: dict[str, torch.Tensor] = {}
-        for one in part:
-            value = write.values(one.tensor, one.turn, one.slot, dtype)
-            if value.is_floating_point() and not torch.isfinite(value.sum(dtype=torch.float64)):
-                self._note_numbers(one, value)
-            found[one.slot.key] = value
-            self._done += one.tensor.size_bytes
-            self._progress(self._done, self._total)
-        return found
-
-    def _note_numbers(self, one: Placed, value: torch.Tensor) -> None:
-        bad = int((~value.isfinite()).sum())
-        if bad:
-            self.not_a_number.append(f"{one.slot.key} ({bad} of {value.numel()})")
-
-    def note(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        for value in tensors.values():
-            self.parameters += value.numel()
-            self.size_bytes += value.numel() * value.element_size()
-            if value.is_floating_point():
-                self._types[str(value.dtype).removeprefix("torch.")] += value.numel()
-
-    def dtype(self) -> str:
-        return self._types.most_common(1)[0][0] if self._types else "float32"
-
-
-def _untied(one: Placed) -> list[Placed]:
-    """A weight once for each key that it has another value at: torch ties some that a TensorFlow save has apart.
-
-    Costs a read of each copy; most weights have none.
-
-    Raises:
-        MismatchedSaveError: where two that differ want the same key.
-    """
-    if not one.copies:
-        return [one]
-    own = () if any(copy.tensor is one.tensor for copy in one.copies) else (one,)
-    first, *others = sorted((*own, *one.copies), key=lambda copy: copy.slot != one.slot)
-    result = [replace(first, slot=one.slot, copies=())]
-    values = {one.slot.key: write.values(first.tensor, first.turn, first.slot, None)}
-    for copy in others:
-        value = write.values(copy.tensor, copy.turn, copy.slot, None)
-        if any(verify.same_bits(value, other) for other in values.values()):
-            continue
-        if copy.slot.key in values:
-            raise MismatchedSaveError(
-                "ST-TF-006",
-                f"{copy.slot.key} is one weight in torch, and two that differ in the save",
-                why=f"they are {first.tensor.name} and {copy.tensor.name}",
-                do="say which class was saved: safetransformers convert SRC DST --architecture BertModel",
-            )
-        values[copy.slot.key] = value
-        result.append(copy)
-    return result
-
-
-def _is_counter(slot: Slot) -> bool:
-    return slot.key.endswith("num_batches_tracked")
-
-
-def _zero(slot: Slot) -> torch.Tensor:
-    import torch
-
-    return torch.zeros(slot.shape, dtype=torch.int64)
 
 
 def _config(fitted: Fit, dtype: str) -> dict[str, Any]:
@@ -273,7 +197,7 @@ def _provenance(source: str, save: Save, digests: Mapping[str, str]) -> dict[str
     return {
         "converted_from": save.format,
         "source": source,
-        "source_sha256": json.dumps(digests, sort_keys=True),
+        previous.SOURCE: json.dumps(digests, sort_keys=True),
         "safetransformers": __version__,
         "transformers": transformers.__version__,
     }
@@ -284,55 +208,10 @@ def _home(save: Save) -> Path:
     return next((home for home in save.homes if (home / configs.CONFIG).is_file()), save.folder)
 
 
-def _is_ours(destination: Path) -> bool:
-    return (destination / write.WEIGHTS).is_file() or (destination / write.INDEX).is_file()
-
-
-def _done_before(destination: Path, digests: Future[dict[str, str]], dtype: str | None) -> ConversionReport | None:
-    """The report of what lies in the destination, where it was made from the same bytes in the same way."""
-    from safetensors import SafetensorError, safe_open
-
-    names = sorted(name for name in os.listdir(destination) if name.endswith(".safetensors"))
-    try:
-        tensors, parameters, size, kind = 0, 0, 0, "float32"
-        for name in names:
-            with safe_open(destination / name, framework="pt") as shard:
-                metadata = shard.metadata() or {}
-                if metadata.get("source_sha256") != json.dumps(digests.result(), sort_keys=True):
-                    return None
-                for key in shard.keys():  # noqa: SIM118 - not a mapping
-                    value = shard.get_tensor(key)
-                    tensors, parameters = tensors + 1, parameters + value.numel()
-                    size += value.numel() * value.element_size()
-                    if value.is_floating_point():
-                        kind = str(value.dtype).removeprefix("torch.")
-        config = json.loads((destination / configs.CONFIG).read_text(encoding="utf-8"))
-        name = config["architectures"][0]
-    except (SafetensorError, OSError, ValueError, KeyError, IndexError):
-        return None
-    if dtype is not None and dtype != kind:
-        return None
-    return ConversionReport(
-        source=metadata.get("source", ""),
-        destination="",
-        format=metadata.get("converted_from", ""),
-        model_class=name,
-        auto_classes=classes.auto_classes(name, config["model_type"]),
-        config_from=configs.CONFIG,
-        tensors=tensors,
-        parameters=parameters,
-        size_bytes=size,
-        dtype=kind,
-        files=tuple(sorted(os.listdir(destination))),
-        sha256=digests.result(),
-        was_done_before=True,
-    )
-
-
 def _refuse_nesting(source: Path, destination: Path) -> None:
     folder = (source if source.is_dir() else source.parent).resolve()
     wanted = destination.resolve()
-    if wanted == folder or wanted.is_relative_to(folder) and source.is_dir():
+    if wanted == folder or (source.is_dir() and wanted.is_relative_to(folder)):
         raise DestinationError(
             "ST-TF-007",
             "the destination lies in the source, which is never written",
@@ -359,25 +238,3 @@ def _no_grad() -> Any:
 
 def _quiet(done: int, total: int) -> None:
     return None
-
-
-def _dtype(name: str | None) -> torch.dtype | None:
-    import torch
-
-    if name is None:
-        return None
-    if name not in _DTYPES:
-        raise ConversionError("ST-TF-012", f"dtype={name!r} is not one of {', '.join(_DTYPES)}", do="dtype='float32'")
-    found: torch.dtype = getattr(torch, name)
-    return found
-
-
-def _bytes(size: int | str) -> int:
-    if isinstance(size, int) and size > 0:
-        return size
-    text = str(size).strip().upper()
-    unit = next((unit for unit in sorted(_UNITS, key=len, reverse=True) if text.endswith(unit)), "")
-    number = text.removesuffix(unit).strip()
-    if unit and number.replace(".", "", 1).isdigit() and float(number) > 0:
-        return int(float(number) * _UNITS[unit])
-    raise ConversionError("ST-TF-012", f"max_shard_size={size!r} is no size", do="max_shard_size='5GB'")

@@ -149,6 +149,8 @@ def _layers_without_place(one: Fit) -> list[str]:
     """Weights that are left over only because the model has fewer layers than the save."""
     found = []
     for tensor in one.match.unused:
+        if tf1.is_generator(tensor):
+            continue
         first = tuple("0" if part.isdigit() else part for part in tensor.path)
         if first != tensor.path and match([replace(tensor, path=first)], one.target).placed:
             found.append(tensor.name)

@@ -1,8 +1,8 @@
 """HDF5 files of Keras: ``tf_model.h5``, whole-model ``.h5`` and ``*.weights.h5``. Only h5py is needed.
 
-Two layouts exist. Keras 2 keeps one group a layer whose ``weight_names`` attribute lists the variables by name. Keras 3,
-and the ``.keras`` archives of both, keep the tree of Python attributes, with the variables of a layer as ``vars/0``,
-``vars/1``... in the order in which the layer made them.
+Two layouts exist. Keras 2 keeps one group a layer whose ``weight_names`` attribute lists the variables by name.
+Keras 3, and the ``.keras`` archives of both, keep the tree of Python attributes, with the variables of a layer as
+``vars/0``, ``vars/1``... in the order in which the layer made them.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from .tensors import ITEM_BYTES, Array, Tensor, scopes
 
 if TYPE_CHECKING:
     import h5py
+    from typing_extensions import Self
 
 MAGIC: Final = b"\x89HDF\r\n\x1a\n"
 _OPTIMIZER: Final = frozenset({"optimizer", "optimizer_weights", "_optimizer"})
@@ -48,7 +49,7 @@ class H5File:
         except OSError as error:
             raise broken(self.name, f"HDF5 says: {_first_line(error)}") from None
 
-    def __enter__(self) -> H5File:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -173,7 +174,9 @@ def _names(group: Any, attribute: str) -> list[str]:
         parts = []
         while f"{attribute}{len(parts)}" in group.attrs:
             parts.append(group.attrs[f"{attribute}{len(parts)}"])
-    return [name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name) for part in parts for name in part]
+    return [
+        name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name) for part in parts for name in part
+    ]
 
 
 def _first_line(error: BaseException) -> str:

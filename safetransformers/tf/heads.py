@@ -6,10 +6,12 @@ import copy
 import math
 import re
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import Any, Final
 
 Field = tuple[str | int, ...]
-"""Where a number is in a configuration: ``("hidden_size",)``, ``("vision_config", "patch_size")``, ``("depths", 2)``."""
+"""Where a number is in a configuration: ``("hidden_size",)``, ``("vision_config", "patch_size")``, ``("depths", 2)``.
+"""
 
 _HEADS: Final = re.compile(r"(attention_heads|^n_heads?|^num_heads)$")
 _WIDTHS: Final = ("hidden_size", "d_model", "n_embd", "dim")
@@ -71,7 +73,7 @@ def in_graph(constants: Mapping[str, tuple[int, ...]], width: int, field: Field)
             continue
         if side and not {side, f"{side}_model"} & set(levels):
             continue
-        pairs = list(zip(values, values[1:], strict=False))
+        pairs = list(pairwise(values))
         element = re.search(r"(.*/shape)/(\d+)$", name)
         if element and len(values) == 1:
             after = constants.get(f"{element[1]}/{int(element[2]) + 1}", ())

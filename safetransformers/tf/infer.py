@@ -35,11 +35,11 @@ def infer(save: Save, content: Opened, model_type: str | None, architecture: str
             "ST-TF-005",
             f"{relative(save.folder)} has no config.json, and its weights do not say what model they are of",
             why=f"they are called {', '.join(tensor.name for tensor in content.tensors[:3])}",
-            do="put config.json beside the weights, or say: --config FILE, or --model-type bert --architecture BertModel",
+            do="put config.json beside the weights, or say --config FILE, or --architecture BertModel",
         )
     raw = dict(cls.config_class().to_dict())
     raw["model_type"] = cls.config_class.model_type
-    known: set[probe.Field] = set()
+    known: set[heads.Field] = set()
     for _ in range(_ROUNDS):
         found = _round(cls, raw, content.tensors, known)
         if not found:
@@ -67,8 +67,8 @@ def _class(content: Opened, model_type: str | None, architecture: str | None) ->
 
 
 def _round(
-    cls: Any, raw: Mapping[str, Any], tensors: Sequence[Tensor], known: set[probe.Field]
-) -> dict[probe.Field, int]:
+    cls: Any, raw: Mapping[str, Any], tensors: Sequence[Tensor], known: set[heads.Field]
+) -> dict[heads.Field, int]:
     """Fields with other values that the shapes decide. Adds to ``known`` those that are decided, right already or now.
 
     A field that moves a size alone is decided by that. One that moves only sizes which others move too waits until
@@ -82,7 +82,7 @@ def _round(
     levers = [
         one for field, value in probe.fields(raw) if (one := probe.lever(cls, raw, field, value, before)) is not None
     ]
-    found: dict[probe.Field, int] = {}
+    found: dict[heads.Field, int] = {}
     for one in levers:
         moved = places.keys() & one.moved.keys()
         others = [other for other in levers if other is not one and other.field not in known]
@@ -122,7 +122,7 @@ def _pattern(key: str) -> str:
     return re.sub(r"(^|\.)\d+(?=\.)", r"\1#", key)
 
 
-def _with(raw: Mapping[str, Any], found: Mapping[probe.Field, int]) -> dict[str, Any]:
+def _with(raw: Mapping[str, Any], found: Mapping[heads.Field, int]) -> dict[str, Any]:
     result = dict(raw)
     for field, value in found.items():
         result = probe.changed(result, field, value)
@@ -130,7 +130,7 @@ def _with(raw: Mapping[str, Any], found: Mapping[probe.Field, int]) -> dict[str,
 
 
 def _with_heads(
-    raw: dict[str, Any], known: set[probe.Field], constants: Mapping[str, tuple[int, ...]]
+    raw: dict[str, Any], known: set[heads.Field], constants: Mapping[str, tuple[int, ...]]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     assumed: dict[str, Any] = {}
     for field, _, width in list(heads.fields(raw)):
@@ -144,9 +144,7 @@ def _with_heads(
     return raw, assumed
 
 
-def _note_shared_layers(
-    raw: dict[str, Any], constants: Mapping[str, tuple[int, ...]], assumed: dict[str, Any]
-) -> None:
+def _note_shared_layers(raw: dict[str, Any], constants: Mapping[str, tuple[int, ...]], assumed: dict[str, Any]) -> None:
     """Layers that share their weights leave no trace in them; a graph has a node for each time that one is run."""
     shared = exceptions.SHARED_LAYERS.get(raw["model_type"])
     if shared is None:

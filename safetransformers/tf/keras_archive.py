@@ -1,14 +1,17 @@
-"""``.keras`` archives: a zip of a configuration and an HDF5 file. Only those two members are looked at, none unpacked."""
+"""``.keras`` archives: a zip of a configuration and an HDF5 file. Only those two are looked at, none is unpacked."""
 
 from __future__ import annotations
 
 import zipfile
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from .h5 import H5File
 from .refusals import broken, check_magic, parse_json, refuse_code
 from .tensors import Tensor
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 _MAGIC: Final = b"PK\x03\x04"
 _CONFIG: Final = "config.json"
@@ -32,7 +35,7 @@ class KerasArchive:
             raise broken(file, f"it is no whole zip archive: {error}") from None
         self._h5: H5File | None = None
 
-    def __enter__(self) -> KerasArchive:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

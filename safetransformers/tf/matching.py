@@ -59,7 +59,7 @@ def match(tensors: Sequence[Tensor], target: Target) -> Match:
     found = Match()
     for tensor in tensors:
         place(tensor, target, found)
-    filled = {key for key in found.placed} | {slot.key for _, slot in found.misshapen}
+    filled = set(found.placed) | {slot.key for _, slot in found.misshapen}
     found.missing = [slot for slot in target.written() if slot.key not in filled]
     return found
 
@@ -87,6 +87,8 @@ def put(tensor: Tensor, slot: Slot, turned: Turn, target: Target, found: Match) 
     owner = target.slots[slot.group[0]]
     before = found.placed.get(owner.key)
     if before is None:
-        found.placed[owner.key] = Placed(tensor, owner, turned, (Placed(tensor, slot, turned),) if slot != owner else ())
+        found.placed[owner.key] = Placed(
+            tensor, owner, turned, (Placed(tensor, slot, turned),) if slot != owner else ()
+        )
     else:
         found.placed[owner.key] = replace(before, copies=(*before.copies, Placed(tensor, slot, turned)))

@@ -113,9 +113,9 @@ def _folder(source: Any, kwargs: dict[str, Any], *, is_asked: bool) -> Path | No
 
 
 def _snapshot(repo_id: str, kwargs: dict[str, Any], inside: str, *, is_asked: bool) -> Path | None:
-    """The snapshot of a repository with TensorFlow weights in the cache; fetched where ``from_tf=True`` asks for them."""
+    """The cached snapshot of a repository that has TensorFlow weights; fetched where ``from_tf=True`` asks for it."""
     from huggingface_hub import try_to_load_from_cache
-    from transformers.utils import cached_file
+    from transformers.utils.hub import cached_file
 
     prefix = f"{inside}/" if inside else ""
     revision, cache = kwargs.get("revision") or "main", kwargs.get("cache_dir")
@@ -126,7 +126,8 @@ def _snapshot(repo_id: str, kwargs: dict[str, Any], inside: str, *, is_asked: bo
     if not is_asked:
         return None
     options = {
-        name: kwargs[name] for name in ("revision", "cache_dir", "token", "local_files_only", "force_download")
+        name: kwargs[name]
+        for name in ("revision", "cache_dir", "token", "local_files_only", "force_download")
         if kwargs.get(name) is not None
     }
     options |= {"subfolder": inside, "_raise_exceptions_for_missing_entries": False}

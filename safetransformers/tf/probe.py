@@ -19,7 +19,9 @@ from .heads import Field
 Place = tuple[str, int]
 """A size of the model: a key with zeros for its numbers and an axis; or a list of modules and -1, for its length."""
 
-_NOT_SIZES: Final = re.compile(r"(_id|_ids|_token_id|seed|_every|_index|use_|stride|chunk_size|num_beam|top_k|_length)$")
+_NOT_SIZES: Final = re.compile(
+    r"(_id|_ids|_token_id|seed|_every|_index|use_|stride|chunk_size|num_beam|top_k|_length)$"
+)
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def _is_size(value: Any) -> bool:
 
 
 def changed(raw: Mapping[str, Any], field: Field, value: int) -> dict[str, Any]:
-    """The configuration with another number at a field; lists keep their length, unless they have one for each layer."""
+    """The configuration with another number at a field; lists with one element for each layer get as many."""
     found = copy.deepcopy(dict(raw))
     inside: Any = found
     for name in field[:-1]:

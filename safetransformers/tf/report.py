@@ -66,7 +66,7 @@ class ConversionReport:
             values = ", ".join(f"{name}={value}" for name, value in self.assumed.items())
             found.append(f"the save does not say, so this was assumed: {values}")
         if self.unused:
-            found.append(f"not used, as the model has no place for them: {_some(self.unused)}")
+            found.append(f"not used, as the model has no place for them, and kept beside it: {_some(self.unused)}")
         if self.not_a_number:
             found.append(f"nan (not a number) or infinity among the values of: {_some(self.not_a_number)}")
         return tuple(found)
@@ -78,9 +78,9 @@ class ConversionReport:
     def __str__(self) -> str:
         done = "was converted before" if self.was_done_before else f"converted in {self.seconds:.1f} s"
         auto = self.auto_classes[0] if self.auto_classes else self.model_class
+        size = f"{self.tensors} tensors, {self.size_bytes / 1e6:,.1f} MB, {self.dtype}"
         lines = [
-            f"{self.source} ({self.format}) {done}: {self.model_class}, {self.tensors} tensors, "
-            f"{self.size_bytes / 1e6:,.1f} MB, {self.dtype}",
+            f"{self.source} ({self.format}) {done}: {self.model_class}, {size}",
             f"configuration: {self.config_from}; verified bit for bit: {self.verified} of {self.tensors} tensors",
             *(f"note: {text}" for text in self.warnings()),
             f"load it: {auto}.from_pretrained({self.destination!r})",

@@ -1,10 +1,10 @@
 """Keys for weights that have no names: Keras's ``.keras`` and ``*.weights.h5`` keep the tree of Python attributes.
 
-A path such as ``layers/tf_bert_main_layer/encoder/layer/tf_bert_layer_1/attention/self_attention/query/vars/0`` says three
-things: attributes of TensorFlow's classes, which mostly are torch's names; classes with a count, for the elements of
-lists; and the position of a variable among those that its layer made. The tree is laid over torch's: first by equal names,
-then by the few attributes that differ (``exceptions.ATTRIBUTES``), last, for classes with a count, by what fits there with
-the least left over.
+A path such as ``layers/tf_bert_main_layer/encoder/layer/tf_bert_layer_1/attention/self_attention/query/vars/0`` says
+three things: attributes of TensorFlow's classes, which mostly are torch's names; classes with a count, for the elements
+of lists; and the position of a variable among those that its layer made. The tree is laid over torch's: first by equal
+names, then by the few attributes that differ (``exceptions.ATTRIBUTES``), last, for classes with a count, by what fits
+there with the least left over.
 """
 
 from __future__ import annotations
@@ -153,9 +153,7 @@ class _Layout:
         turned = turn(layer.variables[0], slot) if len(layer.variables) == 1 and not layer.layers else None
         return None if turned is None else [(layer.variables[0], slot, turned)]
 
-    def _own(
-        self, variables: Sequence[Tensor], prefix: str, used: set[str], taken: set[str]
-    ) -> Assignment | None:
+    def _own(self, variables: Sequence[Tensor], prefix: str, used: set[str], taken: set[str]) -> Assignment | None:
         """Places for the variables that a layer made itself: its parameters, or those of modules with one weight."""
         free = [slot for slot in self._free(prefix, used) if slot.key not in taken]
         order = exceptions.variable_order(self._target.model_type, prefix)
@@ -176,7 +174,9 @@ class _Layout:
                 continue
             inner = slot.key[len(prefix) :].split(".")
             if len(inner) == 1 or (
-                f"{prefix}{inner[0]}." not in used and self._counts.get(f"{prefix}{inner[0]}.", 0) <= 2 and len(inner) <= 4
+                f"{prefix}{inner[0]}." not in used
+                and self._counts.get(f"{prefix}{inner[0]}.", 0) <= 2
+                and len(inner) <= 4
             ):
                 yield slot
 

@@ -1,7 +1,7 @@
 """Names of the original TensorFlow 1 checkpoints, as the later classes have them.
 
-The facts are those of ``load_tf_weights_in_*`` of transformers 4.57.6. A name is rewritten by the rules of its family, one
-after another; what its weight's last part then is called decides about its orientation, as everywhere.
+The facts are those of ``load_tf_weights_in_*`` of transformers 4.57.6. A name is rewritten by the rules of its family,
+one after another; what its last part then is called decides about the weight's orientation, as everywhere.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from .tensors import Array, Tensor
@@ -109,15 +110,16 @@ def _unstacked(tensor: Tensor) -> Iterator[Tensor]:
         yield tensor
         return
 
-    def layer(number: int) -> Array:
-        values: Array = tensor.read()[number]
-        return values
-
     for number in range(tensor.shape[0]):
         yield replace(
             tensor,
             name=f"{tensor.name}[{number}]",
             path=("transformer", "layer", str(number), "rel_attn", stacked[1]),
             shape=tensor.shape[1:],
-            read=lambda number=number: layer(number),
+            read=partial(_layer, tensor, number),
         )
+
+
+def _layer(tensor: Tensor, number: int) -> Array:
+    values: Array = tensor.read()[number]
+    return values

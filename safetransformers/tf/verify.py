@@ -23,7 +23,7 @@ def same_bits(first: torch.Tensor, second: torch.Tensor) -> bool:
     if first.dtype != second.dtype or first.shape != second.shape:
         return False
     as_bits = getattr(torch, _SAME_WIDTH[first.element_size()])
-    return torch.equal(first.contiguous().view(as_bits), second.contiguous().view(as_bits))
+    return torch.equal(first.view(as_bits), second.view(as_bits))
 
 
 def compare(folder: Path, shards: Mapping[str, Sequence[Placed]], dtype: torch.dtype | None) -> int:
@@ -45,7 +45,7 @@ def compare(folder: Path, shards: Mapping[str, Sequence[Placed]], dtype: torch.d
                     raise ConversionError(
                         "ST-TF-009",
                         f"{one.slot.key} was not written as it was read",
-                        why=f"{name} and the save differ in {one.tensor.name}: a bad disk, or the save changed meanwhile",
+                        why=f"{name} and the save differ in {one.tensor.name}: a bad disk, or a save that changed",
                         do="convert again; if it happens again, check the disk",
                     )
                 compared += 1
