@@ -348,6 +348,7 @@ def checkpoint_keys(model: Any) -> dict[str, str]:
 
 def _with_torchs_leaf(key: str) -> str:
     """Some mappings go back as far as the names of TensorFlow's norms, which no checkpoint need have any more."""
+    key = key.replace("decoder.decoder_encoder.layer.", "decoder.decoder_layers.")  # 5.23 does not read what it writes
     module, _, leaf = key.rpartition(".")
     return f"{module}.{ {'gamma': 'weight', 'beta': 'bias'}.get(leaf, leaf) }" if module.endswith("LayerNorm") else key
 

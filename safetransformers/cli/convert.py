@@ -35,6 +35,7 @@ def convert(
 
     Example: safetransformers convert my-tf-model my-model
     """
+    from ..tf.arguments import OF_ARGUMENTS
     from ..tf.convert import convert as run
 
     try:
@@ -56,7 +57,7 @@ def convert(
         if as_json:
             parts = {name: getattr(error, name) for name in ("code", "what", "why", "do")}
             print(json.dumps({"converted": False, "error": parts}, indent=2))
-        raise SystemExit(2 if error.code == "ST-TF-012" else 1) from None
+        raise SystemExit(2 if error.code in OF_ARGUMENTS else 1) from None
     if as_json:
         print(json.dumps({"converted": True, **report.to_dict()}, indent=2))
     else:

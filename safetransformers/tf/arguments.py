@@ -9,6 +9,9 @@ from ..errors import ConversionError
 if TYPE_CHECKING:
     import torch
 
+OF_ARGUMENTS: Final = frozenset({"ST-TF-012"})
+"""Codes of errors that are the caller's command, and not the save."""
+
 _UNITS: Final = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 _DTYPES: Final = ("float32", "float16", "bfloat16", "float64")
 

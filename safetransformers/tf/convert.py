@@ -174,7 +174,7 @@ def _written(
         size_bytes=tally.size_bytes,
         dtype=kind,
         files=(),
-        assumed=fitted.recovered.assumed,
+        assumed={**fitted.recovered.assumed, **fitted.match.by_order},
         unused=tuple(tensor.name for tensor in fitted.match.unused),
         added=tuple(slot.key for slot in added),
         not_a_number=tuple(tally.not_a_number),

@@ -37,12 +37,14 @@ class Match:
         missing: keys that the save has no weight for.
         unused: weights that the target has no key for.
         misshapen: weights whose name fits a key, and whose shape does not, with the two shapes.
+        by_order: layers that fit several modules equally well and were given to the first, in the order of definition.
     """
 
     placed: dict[str, Placed] = field(default_factory=dict)
     missing: list[Slot] = field(default_factory=list)
     unused: list[Tensor] = field(default_factory=list)
     misshapen: list[tuple[Tensor, Slot]] = field(default_factory=list)
+    by_order: dict[str, str] = field(default_factory=dict)
 
     @property
     def faults(self) -> int:

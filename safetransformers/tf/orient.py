@@ -29,7 +29,8 @@ def turn(tensor: Tensor, slot: Slot, *, is_inner: bool = False) -> Turn | None:
     leaf = tensor.path[-1]
     if slot.is_integer != _is_integer(tensor):
         return None
-    is_kernel = leaf in _KERNELS or (tensor.is_positional and slot.kind is Kind.DENSE and not is_inner)
+    is_decoder = is_inner and len(slot.shape) == 2
+    is_kernel = leaf in _KERNELS or (tensor.is_positional and slot.kind is Kind.DENSE and not is_decoder)
     plain = None if is_kernel else _reshaped(tensor.shape, slot.shape, tuple(range(len(tensor.shape))))
     if is_kernel or (plain is None and tensor.is_positional and slot.kind is Kind.TIED):
         return _kernel(tensor, slot, is_depthwise=leaf == "depthwise_kernel")

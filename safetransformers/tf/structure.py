@@ -44,6 +44,7 @@ def match_positions(tensors: Sequence[Tensor], target: Target) -> Match:
     for tensor, slot, turned in fitted:
         put(tensor, slot, turned, target, found)
     placed = {id(tensor) for tensor, _, _ in fitted}
+    found.by_order = laid.by_order
     found.unused = [tensor for tensor in tensors if id(tensor) not in placed]
     found.missing = [slot for slot in target.written() if slot.key not in found.placed]
     return found
@@ -64,6 +65,7 @@ class _Layout:
 
     def __init__(self, target: Target, *, is_lenient: bool = False) -> None:
         self._target, self._is_lenient = target, is_lenient
+        self.by_order: dict[str, str] = {}
         self._children: dict[str, list[str]] = {}
         self._counts: dict[str, int] = {}
         for slot in target.slots.values():
@@ -97,7 +99,7 @@ class _Layout:
         is_class = {id(layer) for one in lists for layer in one.layers.values()}
         for name, layer in sorted(pending, key=lambda one: not self._has(prefix, one[0])):
             places = self._places(name, prefix, used, in_list=id(layer) in is_class or _is_list(node, prefix, self))
-            best = self._best(layer, places)
+            best = self._best(name, layer, places)
             if best is None and not self._is_lenient:
                 return None
             if best is None:
@@ -126,26 +128,27 @@ class _Layout:
         if prefix.endswith(f"{name}."):
             yield prefix  # the same level twice
         if in_list:
-            yield from (f"{prefix}{child}." for child in natural(children) if f"{prefix}{child}." not in used)
+            ordered = natural(children) if all(child.isdigit() for child in children) else children
+            yield from (f"{prefix}{child}." for child in ordered if f"{prefix}{child}." not in used)
         if self._target.embeddings and name in exceptions.HELD_EMBEDDINGS:
             yield f"{self._target.embeddings}."
         if in_list or not prefix:
             yield prefix  # a main layer is the whole of a model without a head
 
-    def _best(self, layer: _Node, places: Iterator[str]) -> tuple[str, Assignment] | None:
-        """The place that the layer fills with the least left over; the first of equals."""
+    def _best(self, name: str, layer: _Node, places: Iterator[str]) -> tuple[str, Assignment] | None:
+        """The place that the layer fills with the least left over; of equals the first, in torch's own order."""
         best: tuple[int, str, Assignment] | None = None
         for place in places:
+            if best is not None and best[0] == 0 and (_is_numbered(place) or name in best[1].split(".")):
+                break  # elements of a list are in their order, and equal names need no comparison
             fitted = self._as_parameter(layer, place) if place in self._target.slots else self.fit(layer, place)
-            if fitted is None:
+            if not fitted:
                 continue
-            left = self._counts.get(place, 1) - len(fitted)
-            if self._is_lenient:
-                left = layer.count() - len(fitted)
-            if fitted and (best is None or left < best[0]):
+            left = layer.count() - len(fitted) if self._is_lenient else self._counts.get(place, 1) - len(fitted)
+            if best is not None and left == best[0] == 0 and not self._is_lenient:
+                self.by_order[name] = best[1].rstrip(".")
+            elif best is None or left < best[0]:
                 best = (left, place, fitted)
-            if left == 0:
-                break
         return None if best is None else best[1:]
 
     def _as_parameter(self, layer: _Node, key: str) -> Assignment | None:
@@ -160,7 +163,7 @@ class _Layout:
         free.sort(key=lambda slot: order.index(_last(slot.key)) if _last(slot.key) in order else len(order))
         found: Assignment = []
         for tensor in variables:
-            fitting = ((one, turn(tensor, one, is_inner="." in one.key[len(prefix) :])) for one in free)
+            fitting = ((one, turn(tensor, one, is_inner=_is_inner(one.key[len(prefix) :]))) for one in free)
             slot, turned = next(((one, turned) for one, turned in fitting if turned is not None), (None, None))
             if slot is None or turned is None:
                 return None
@@ -181,6 +184,12 @@ class _Layout:
                 yield slot
 
 
+def _is_inner(key: str) -> bool:
+    """Whether torch has a weight in a named module of its own below; the elements of a sequence are layers as others."""
+    module, _, rest = key.partition(".")
+    return bool(rest) and not module.isdigit()
+
+
 def _last(key: str) -> str:
     parts = [part for part in key.split(".") if part not in {"weight", "bias"}]
     return parts[-1] if parts else key
@@ -189,6 +198,10 @@ def _last(key: str) -> str:
 def _largest_first(layers: dict[str, _Node]) -> list[tuple[str, _Node]]:
     ordered = natural(layers)
     return sorted(((name, layers[name]) for name in ordered), key=lambda one: -one[1].count())
+
+
+def _is_numbered(place: str) -> bool:
+    return place.rstrip(".").rpartition(".")[2].isdigit()
 
 
 def _is_list(node: _Node, prefix: str, layout: _Layout) -> bool:

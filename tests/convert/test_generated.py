@@ -26,13 +26,18 @@ KNOWN = {
         "BaseModel", "Model", "ForMaskedLM", "ForMultipleChoice", "ForPreTraining", "ForQuestionAnswering",
         "ForSequenceClassification", "ForTokenClassification",
     )},
-    **{(f"TFFlaubert{task}", "tf_ckpt"): "TensorFlow's class overwrites its word embeddings in the checkpoint" for task in (
+    **{(f"TF{model}{task}", "tf_ckpt"): "TensorFlow's class overwrites its word embeddings in the checkpoint" for task in (
         "Model", "ForQuestionAnsweringSimple", "ForSequenceClassification", "ForTokenClassification",
+    ) for model in ("Flaubert", "XLM")},
+    **{(f"TFSegformer{task}", "keras_weights_h5"): "lists in lists, which Keras writes flat" for task in (
+        "Model", "ForImageClassification", "ForSemanticSegmentation",
     )},
     ("TFEncoderDecoderModel", "keras_weights_h5"): "Keras writes two models of one class under one name",
     ("TFIdeficsForVisionText2Text", "keras_weights_h5"): "its vision tower has no attribute names in common with torch's",
     ("TFLxmertForPreTraining", "keras_weights_h5"): "a dictionary of heads, whose keys Keras does not write",
-    ("TFResNetModel", "keras_weights_h5"): "two lists of layers of one class, told apart by nothing",
+    **{(f"TFResNet{task}", "keras_weights_h5"): "two lists of layers of one class, told apart by nothing" for task in (
+        "Model", "ForImageClassification",
+    )},
 }
 
 
