@@ -4,7 +4,7 @@ TensorFlow has a reader of its own (``tf.train.load_checkpoint``). This one is h
 more than a gigabyte, which does not share a process with every torch (TensorFlow 2.19 beside torch 2.13 ends in a
 segmentation fault), and does not give the variables' full names, which are in the graph of objects. The format is
 documented (tensor_bundle.proto and trackable_object_graph.proto of TensorFlow 2.19) and has not changed since 2016.
-Every block of the index and every tensor has a crc32c, which is verified; every offset is checked before it is followed.
+Every block of the index and every tensor has a crc32c, which is verified; offsets are checked before they are followed.
 """
 
 from __future__ import annotations

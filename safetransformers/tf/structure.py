@@ -146,7 +146,8 @@ class _Layout:
                 continue
             left = layer.count() - len(fitted) if self._is_lenient else self._counts.get(place, 1) - len(fitted)
             if best is not None and left == best[0] == 0 and not self._is_lenient:
-                self.by_order[name] = best[1].rstrip(".")
+                if {slot.key for _, slot, _ in fitted} != {slot.key for _, slot, _ in best[2]}:
+                    self.by_order[name] = best[1].rstrip(".")
             elif best is None or left < best[0]:
                 best = (left, place, fitted)
         return None if best is None else best[1:]
@@ -185,7 +186,7 @@ class _Layout:
 
 
 def _is_inner(key: str) -> bool:
-    """Whether torch has a weight in a named module of its own below; the elements of a sequence are layers as others."""
+    """Whether torch has a weight in a named module below; the elements of a sequence are layers as others."""
     module, _, rest = key.partition(".")
     return bool(rest) and not module.isdigit()
 

@@ -44,9 +44,12 @@ def write(name: str, out: Path) -> None:
     cls = getattr(transformers, name)
     made = cls(cls.config_class.from_pretrained(out / "oracle"))
     made.build_in_name_scope()
+    weights = load_file(out / "oracle" / "model.safetensors")
+    if "predictions.bias" in weights:  # ALBERT's second bias, which torch ties and leaves out
+        weights.setdefault("predictions.decoder.bias", weights["predictions.bias"])
     _, info = load_pytorch_state_dict_in_tf2_model(
         made,
-        load_file(out / "oracle" / "model.safetensors"),
+        weights,
         allow_missing_keys=True,
         output_loading_info=True,
         tf_to_pt_weight_rename=getattr(made, "tf_to_pt_weight_rename", None),

@@ -32,8 +32,8 @@ def saves(unpacked: Path) -> Iterator[tuple[str, str, str, Path, Path]]:
     for name, form in sample.cases():
         save = sample.unpack(sample.folder(name) / f"f.{form}.tar.xz", unpacked / name / form)
         yield sample.metas()[name]["config"]["model_type"], name, form, save, sample.folder(name) / "oracle"
-    for meta in sorted(GENERATED.glob("*/meta.json")):
-        folder = meta.parent
+    for oracle in sorted(GENERATED.glob("*/oracle")):
+        folder = oracle.parent
         model_type = json.loads((folder / "oracle" / "config.json").read_text())["model_type"]
         for form in FORMATS:
             if (folder / form).exists():
@@ -64,14 +64,15 @@ def main() -> None:
             done[model_type]["old_h5" if form.startswith("old_h5") else form].append(why)
             if why:
                 missed.append(f"- `{name}`, `{form}`: {why}")
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
     forms = sorted({form for row in done.values() for form in row})
     total = [why for row in done.values() for cell in row.values() for why in cell]
     lines = [
         "# What converts",
         "",
-        f"Written by `python tests/convert/make_table.py` on transformers {version('transformers')}, Python "
-        f"{sys.version_info.major}.{sys.version_info.minor}. A cell counts the classes whose save turned into exactly the",
-        "torch weights that it was made from, of those that have a save in this format.",
+        f"Written by `python tests/convert/make_table.py` on transformers {version('transformers')}, Python {python}.",
+        "A cell counts the classes whose save turned into exactly the torch weights that it was made from, of those that",
+        "have a save in this format.",
         "",
         f"{total.count('')} of {len(total)} saves, {len(done)} model types.",
         "",

@@ -32,11 +32,14 @@ def test_a_bad_input_gives_what_the_sample_says_and_harms_nothing(name: str, tmp
         destination.mkdir()
         (destination / case["dst_has"]).write_text("mine")
     before = _digests(tmp_path)
+    error: SafeTransformersError | None = None
     try:
-        text, is_converted = str(convert(source, destination)), True
-    except SafeTransformersError as error:
-        text, is_converted = str(error), False
-        assert isinstance(error, (OSError, ValueError)) and error.what
+        text = str(convert(source, destination))
+    except SafeTransformersError as raised:
+        error, text = raised, str(raised)
+    is_converted = error is None
+    if error is not None:
+        assert isinstance(error, OSError) and isinstance(error, ValueError) and error.what
         assert len(text.splitlines()) <= 10 and str(tmp_path) not in text
     after = _digests(tmp_path)
     assert {file: after.get(file) for file in before} == before

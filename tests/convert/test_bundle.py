@@ -32,7 +32,9 @@ def _read(prefix: Path) -> dict[str, np.ndarray]:
 def test_values_come_as_they_were_written(prefix: Path) -> None:
     found = _read(prefix)
     assert found.keys() == _VALUES.keys()
-    assert all(np.array_equal(found[name], value) and found[name].shape == value.shape for name, value in _VALUES.items())
+    assert all(
+        np.array_equal(found[name], value) and found[name].shape == value.shape for name, value in _VALUES.items()
+    )
 
 
 def test_every_changed_byte_of_the_index_is_found_or_harmless(prefix: Path) -> None:

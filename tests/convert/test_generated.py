@@ -17,27 +17,58 @@ from safetransformers.tf.verify import same_bits
 ROOT = Path(os.environ.get("TF_SAVES_BUILT") or Path(__file__).parents[2] / "build" / "tf-saves")
 FORMATS = ("hf_h5", "keras_weights_h5", "tf_ckpt", "tf1_ckpt")
 CASES = [
-    (file.parent.name, form) for file in sorted(ROOT.glob("*/meta.json")) for form in FORMATS if (file.parent / form).exists()
+    (file.parent.name, form)
+    for file in sorted(ROOT.glob("*/oracle"))
+    for form in FORMATS
+    if (file.parent / form).exists()
 ]
 
 # What does not convert, and why; a case that comes to work must be taken out here.
 KNOWN = {
-    **{(f"TFFunnel{task}", "keras_weights_h5"): "lists in lists, which Keras writes flat" for task in (
-        "BaseModel", "Model", "ForMaskedLM", "ForMultipleChoice", "ForPreTraining", "ForQuestionAnswering",
-        "ForSequenceClassification", "ForTokenClassification",
-    )},
-    **{(f"TF{model}{task}", "tf_ckpt"): "TensorFlow's class overwrites its word embeddings in the checkpoint" for task in (
-        "Model", "ForQuestionAnsweringSimple", "ForSequenceClassification", "ForTokenClassification",
-    ) for model in ("Flaubert", "XLM")},
-    **{(f"TFSegformer{task}", "keras_weights_h5"): "lists in lists, which Keras writes flat" for task in (
-        "Model", "ForImageClassification", "ForSemanticSegmentation",
-    )},
+    **{
+        (f"TFFunnel{task}", "keras_weights_h5"): "lists in lists, which Keras writes flat"
+        for task in (
+            "BaseModel",
+            "Model",
+            "ForMaskedLM",
+            "ForMultipleChoice",
+            "ForPreTraining",
+            "ForQuestionAnswering",
+            "ForSequenceClassification",
+            "ForTokenClassification",
+        )
+    },
+    **{
+        (f"TF{model}{task}", "tf_ckpt"): "TensorFlow's class overwrites its word embeddings in the checkpoint"
+        for task in (
+            "Model",
+            "ForQuestionAnsweringSimple",
+            "ForSequenceClassification",
+            "ForTokenClassification",
+        )
+        for model in ("Flaubert", "XLM")
+    },
+    **{
+        (f"TFSegformer{task}", "keras_weights_h5"): "lists in lists, which Keras writes flat"
+        for task in (
+            "Model",
+            "ForImageClassification",
+            "ForSemanticSegmentation",
+        )
+    },
     ("TFEncoderDecoderModel", "keras_weights_h5"): "Keras writes two models of one class under one name",
-    ("TFIdeficsForVisionText2Text", "keras_weights_h5"): "its vision tower has no attribute names in common with torch's",
+    (
+        "TFIdeficsForVisionText2Text",
+        "keras_weights_h5",
+    ): "its vision tower has no attribute names in common with torch's",
     ("TFLxmertForPreTraining", "keras_weights_h5"): "a dictionary of heads, whose keys Keras does not write",
-    **{(f"TFResNet{task}", "keras_weights_h5"): "two lists of layers of one class, told apart by nothing" for task in (
-        "Model", "ForImageClassification",
-    )},
+    **{
+        (f"TFResNet{task}", "keras_weights_h5"): "two lists of layers of one class, told apart by nothing"
+        for task in (
+            "Model",
+            "ForImageClassification",
+        )
+    },
 }
 
 

@@ -123,7 +123,7 @@ def test_a_torch_folder_is_left_alone(tmp_path: Path, model: Any) -> None:
 
 
 def test_a_pipeline_runs_on_tensorflow_weights(save: Path) -> None:
-    (save / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "hello"]))
+    (save / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nhello")
     (save / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')
     found = safetransformers.pipeline("text-classification", model=str(save))("hello")
     assert found[0]["label"].startswith("LABEL_")
