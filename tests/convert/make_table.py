@@ -64,15 +64,15 @@ def main() -> None:
             done[model_type]["old_h5" if form.startswith("old_h5") else form].append(why)
             if why:
                 missed.append(f"- `{name}`, `{form}`: {why}")
-    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    about = f"transformers {version('transformers')}, Python {sys.version_info.major}.{sys.version_info.minor}"
     forms = sorted({form for row in done.values() for form in row})
     total = [why for row in done.values() for cell in row.values() for why in cell]
     lines = [
         "# What converts",
         "",
-        f"Written by `python tests/convert/make_table.py` on transformers {version('transformers')}, Python {python}.",
-        "A cell counts the classes whose save turned into exactly the torch weights that it was made from, of those that",
-        "have a save in this format.",
+        f"Written by `tests/convert/make_table.py` on {about}.",
+        "A cell counts the classes whose save turned into exactly the torch weights that it was made from, of those",
+        "that have a save in this format.",
         "",
         f"{total.count('')} of {len(total)} saves, {len(done)} model types.",
         "",
