@@ -94,6 +94,7 @@ ATTRIBUTES: Final[dict[str, tuple[str, ...]]] = {
     "self_attention": ("self", "attention"),
     "self_output": ("output",),
     "seq_relationship": ("cls.seq_relationship",),
+    "stage_layers": ("layers",),
     "swin_output": ("output",),
     "transformer_output": ("output",),
     "vit_output": ("output",),

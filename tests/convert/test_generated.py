@@ -26,7 +26,7 @@ CASES = [
 # What does not convert, and why; a case that comes to work must be taken out here.
 KNOWN = {
     **{
-        (f"TFFunnel{task}", "keras_weights_h5"): "lists in lists, which Keras writes flat"
+        (f"TFFunnel{task}", "keras_weights_h5"): "Keras does not save layers that lie in lists of lists"
         for task in (
             "BaseModel",
             "Model",
@@ -49,7 +49,7 @@ KNOWN = {
         for model in ("Flaubert", "XLM")
     },
     **{
-        (f"TFSegformer{task}", "keras_weights_h5"): "lists in lists, which Keras writes flat"
+        (f"TFSegformer{task}", "keras_weights_h5"): "Keras does not save layers that lie in lists of lists"
         for task in (
             "Model",
             "ForImageClassification",
@@ -60,15 +60,8 @@ KNOWN = {
     (
         "TFIdeficsForVisionText2Text",
         "keras_weights_h5",
-    ): "its vision tower has no attribute names in common with torch's",
+    ): "its decoupled layers keep kernels as torch does, which positions do not tell",
     ("TFLxmertForPreTraining", "keras_weights_h5"): "a dictionary of heads, whose keys Keras does not write",
-    **{
-        (f"TFResNet{task}", "keras_weights_h5"): "two lists of layers of one class, told apart by nothing"
-        for task in (
-            "Model",
-            "ForImageClassification",
-        )
-    },
 }
 
 
