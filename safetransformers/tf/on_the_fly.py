@@ -20,12 +20,14 @@ _TORCH: Final = (".safetensors", ".safetensors.index.json", ".bin", ".bin.index.
 _WEIGHTS: Final = (sources.SHARDS, sources.WEIGHTS, sources.FLAX_SHARDS, sources.FLAX)
 
 
-def redirected(source: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
+def redirected(source: Any, kwargs: dict[str, Any], *, has_failed: bool) -> tuple[Any, dict[str, Any]] | None:
     """Another folder to load from, and the arguments for that, where the source has nothing that torch reads.
 
     Args:
         source: what ``from_pretrained`` was asked for.
         kwargs: its arguments; ``from_tf=True`` and ``from_flax=True`` ask for the conversion also beside torch weights.
+        has_failed: the load was tried, and found no torch weights. Of a repository, which may have some that are not in
+            the cache, nothing is converted before that.
 
     Returns:
         ``None`` where the load is none of ours: the policy is ``off``, or torch weights are there.
@@ -36,6 +38,8 @@ def redirected(source: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]
     mode = policies.resolve("tf_weights")
     is_asked = bool(kwargs.get("from_tf") or kwargs.get("from_flax"))
     if mode == "off" or source is None or kwargs.get("state_dict") is not None or kwargs.get("gguf_file"):
+        return None
+    if not (os.path.isdir(source) or is_asked or has_failed):
         return None
     folder = _folder(source, kwargs, is_asked=is_asked)
     if folder is None or not (is_asked or needs_conversion(folder)):

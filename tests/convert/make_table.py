@@ -32,9 +32,9 @@ def saves(unpacked: Path) -> Iterator[tuple[str, str, str, Path, Path]]:
     for name, form in sample.cases():
         save = sample.unpack(sample.folder(name) / f"f.{form}.tar.xz", unpacked / name / form)
         yield sample.metas()[name]["config"]["model_type"], name, form, save, sample.folder(name) / "oracle"
-    for oracle in sorted(GENERATED.glob("*/oracle")):
-        folder = oracle.parent
-        model_type = json.loads((folder / "oracle" / "config.json").read_text())["model_type"]
+    for config in sorted(GENERATED.glob("*/oracle/config.json")):
+        folder = config.parents[1]
+        model_type = json.loads(config.read_text())["model_type"]
         for form in FORMATS:
             if (folder / form).exists():
                 yield model_type, folder.name, form, folder / form, folder / "oracle"

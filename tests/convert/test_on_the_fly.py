@@ -127,3 +127,13 @@ def test_a_pipeline_runs_on_tensorflow_weights(save: Path) -> None:
     (save / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')
     found = safetransformers.pipeline("text-classification", model=str(save))("hello")
     assert found[0]["label"].startswith("LABEL_")
+
+
+def test_a_repository_that_has_torch_weights_is_loaded_from_those(tmp_path: Path, model: Any) -> None:
+    """The cache may hold TensorFlow's file alone, from a time when TensorFlow loaded it."""
+    repo = tmp_path / "cache" / "models--org--name"
+    saves.tf_model(repo / "snapshots" / COMMIT, model)
+    (repo / "refs").mkdir()
+    (repo / "refs" / "main").write_text(COMMIT)
+    assert on_the_fly.redirected("org/name", {"cache_dir": tmp_path / "cache"}, has_failed=False) is None
+    assert on_the_fly.redirected("org/name", {"cache_dir": tmp_path / "cache"}, has_failed=True) is not None
