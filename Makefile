@@ -23,7 +23,7 @@ PYTEST_RUN := -m pytest -n $(PYTEST_WORKERS) --dist loadgroup $(PYTEST_ARGS)
 .DEFAULT_GOAL := help
 .NOTPARALLEL:  # the test runs share the cores, and the last of them has to be the last to speak
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-newest test-oldest test-wheel lint format types bench conformance names build lock clean
+.PHONY: help demo test test-newest test-oldest test-wheel lint format types bench conformance names tf-saves build lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,12 +61,23 @@ types: $(NEWEST)/.installed ## mypy --strict on the package, mypy and pyright on
 bench: $(NEWEST)/.installed ## the benchmarks that take minutes; each adds a row to benchmarks/results
 	$(NEWEST)/bin/python benchmarks/import_time.py
 	$(NEWEST)/bin/python benchmarks/call_overhead.py
+	$(NEWEST)/bin/python benchmarks/convert_speed.py
 
 conformance: $(NEWEST)/.installed ## measure padding on every text architecture, and write what the guard knows from it
 	$(NEWEST)/bin/python benchmarks/padding_conformance.py --jobs 2 --write-measured
 
 names: $(NEWEST)/.installed ## read the wheels of every release, and write the table of names: minutes, and 630 MB the first time
 	$(NEWEST)/bin/python scripts/name_history.py
+
+# TensorFlow and torch do not share a process, and TensorFlow has no wheels for every Python: two environments, by hand.
+tf-saves: $(OLDEST)/.installed ## write saves of every TensorFlow class into build/tf-saves, which tests/convert then reads too
+	test -x build/tf/bin/python || $(PYTHON) -m venv build/tf
+	build/tf/bin/python -m pip install --quiet --constraint constraints/tensorflow.txt transformers tensorflow-cpu tf-keras h5py
+	mkdir -p build/tf-saves
+	build/tf/bin/python tests/convert/make_saves.py --names build/tf-saves/names.json
+	$(OLDEST)/bin/python tests/convert/make_oracles.py build/tf-saves/names.json build/tf-saves
+	build/tf/bin/python tests/convert/make_saves.py build/tf-saves
+	build/tf/bin/python tests/convert/make_tf1.py build/tf-saves
 
 build: dist/.built ## wheel and sdist into dist/
 

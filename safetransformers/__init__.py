@@ -14,6 +14,7 @@ from ._version import __version__
 
 # Public name: the module that defines it.
 _HOME = {
+    "ConversionReport": "tf.report",
     "Explanation": "explanation",
     "Policy": "policies",
     "PaddingAudit": "padding.audit",
@@ -21,6 +22,7 @@ _HOME = {
     "Suggestions": "names.suggestions",
     "audit_padding": "padding.audit",
     "configure": "policies",
+    "convert": "tf.convert",
     "exact_forward": "padding.forward",
     "explain": "explanations.find",
     "get_policy": "policies",

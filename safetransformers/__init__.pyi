@@ -18,6 +18,8 @@ from .explanation import Explanation as Explanation
 from .names.suggestions import Suggestion as Suggestion
 from .names.suggestions import Suggestions as Suggestions
 from .padding.audit import PaddingAudit as PaddingAudit
+from .tf.convert import convert as convert
+from .tf.report import ConversionReport as ConversionReport
 
 _ModelT = TypeVar("_ModelT", bound=Module)
 _TokenIds: TypeAlias = int | Sequence[int] | Tensor | None

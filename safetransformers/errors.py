@@ -126,6 +126,37 @@ class MissingModuleError(MissingNameError, ModuleNotFoundError):
     """The same of a whole module: ``ModuleNotFoundError``, as Python raises there."""
 
 
+class ConversionError(SafeTransformersError, OSError, ValueError):
+    """A TensorFlow save cannot be converted. ``OSError`` and ``ValueError``, as transformers 4 raises for such files.
+
+    Nothing was written where it is raised: what was begun beside the destination is gone.
+    """
+
+
+class BrokenSaveError(ConversionError):
+    """A file of the save is cut, damaged, or not what its name says."""
+
+
+class UnsafeSaveError(ConversionError):
+    """The save holds code (a Lambda layer, a pickle, ``auto_map``), or points at files outside its folder."""
+
+
+class UnknownSaveError(ConversionError):
+    """There is no save of a known format, or the model that it holds cannot be told."""
+
+
+class MismatchedSaveError(ConversionError):
+    """The weights are not those of the model that the configuration describes."""
+
+
+class DestinationError(ConversionError, FileExistsError):
+    """The destination exists and is not what this conversion would write."""
+
+
+class MissingExtraError(SafeTransformersError, ImportError):
+    """Reading this format needs a package of an extra that is not installed."""
+
+
 class GuardError(SafeTransformersError, RuntimeError):
     """A guard itself failed. Raised in strict mode only; elsewhere the call goes on unguarded and it is logged."""
 
@@ -176,6 +207,10 @@ class CachedCopyWarning(HubWarning):
 
 class IncompleteFetchWarning(HubWarning):
     """The model was loaded, but files that it may have besides could not be looked up."""
+
+
+class ConversionWarning(SafeTransformersWarning):
+    """A save was converted, and something about it should be known: unused weights, NaN, sizes that were assumed."""
 
 
 class UnsupportedVersionWarning(SafeTransformersWarning):

@@ -12,6 +12,7 @@ def main() -> None:
     except ImportError:
         print("the command line needs two more packages: pip install 'safetransformers[cli]'", file=sys.stderr)
         raise SystemExit(2) from None
+    from .convert import convert
     from .demo import demo
     from .explain import explain
     from .prefetch import prefetch
@@ -19,6 +20,7 @@ def main() -> None:
 
     app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False)
     app.callback()(_describe)
+    app.command()(convert)
     app.command()(demo)
     app.command()(explain)
     app.command()(prefetch)

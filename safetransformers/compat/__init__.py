@@ -34,12 +34,14 @@ from .auto import (
     says,
     tied_names,
 )
+from .checkpoints import checkpoint_keys, model_class_names, tied_copies
 from .http import Wire, wire
 from .hub import (
     blocked,
     hub_cache,
     hub_endpoint,
     hub_endpoint_is_private,
+    hub_home,
     hub_is_offline,
     hub_loaders,
     hub_timeout_s,
@@ -58,6 +60,7 @@ __all__ = [
     "auto_classes",
     "auto_mapping",
     "blocked",
+    "checkpoint_keys",
     "check_versions",
     "config_base",
     "config_class",
@@ -65,6 +68,7 @@ __all__ = [
     "hub_cache",
     "hub_endpoint",
     "hub_endpoint_is_private",
+    "hub_home",
     "hub_is_offline",
     "hub_loaders",
     "hub_timeout_s",
@@ -74,6 +78,7 @@ __all__ = [
     "lazy_module",
     "mapped_names",
     "model_class",
+    "model_class_names",
     "model_types",
     "models_of",
     "not_compiled",
@@ -82,6 +87,7 @@ __all__ = [
     "pipeline_loader",
     "pipelines",
     "says",
+    "tied_copies",
     "tied_names",
     "tokenizer_assembler",
     "wire",

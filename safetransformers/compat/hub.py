@@ -94,3 +94,10 @@ def tokenizer_assembler() -> tuple[type, str]:
     from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
     return PreTrainedTokenizerBase, "_from_pretrained"
+
+
+def hub_home() -> str:
+    """The folder that holds the hub's cache, and what others keep beside it: ``HF_HOME``."""
+    from huggingface_hub import constants
+
+    return str(constants.HF_HOME)

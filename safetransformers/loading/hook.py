@@ -41,11 +41,43 @@ def from_pretrained(wrapped: Wrapped, cls: Any, args: tuple[Any, ...], kwargs: d
     if _inside_load.get():
         return wrapped(*args, **kwargs)
     try:
-        return _checked_load(wrapped, cls, args, kwargs)
+        args, kwargs = _from_tensorflow(args, kwargs)
+        return _load_or_convert(wrapped, cls, args, kwargs)
     except SafeTransformersError as refusal:
         if (refusals := _refusals.get()) is not None:
             refusals.append(refusal)
         raise
+
+
+def _load_or_convert(wrapped: Wrapped, cls: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A repository may have torch weights that are not in the cache yet: its TensorFlow weights come second."""
+    try:
+        return _checked_load(wrapped, cls, args, kwargs)
+    except OSError as error:
+        if isinstance(error, SafeTransformersError):
+            raise
+        changed = _from_tensorflow(args, kwargs, has_failed=True)
+        if changed == (args, kwargs):
+            raise
+    return _checked_load(wrapped, cls, *changed)
+
+
+def _from_tensorflow(
+    args: tuple[Any, ...], kwargs: dict[str, Any], *, has_failed: bool = False
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments, with the converted copy in the place of a checkpoint that has TensorFlow weights only."""
+    source = args[0] if args else kwargs.get("pretrained_model_name_or_path")
+    if not isinstance(source, (str, os.PathLike)):
+        return args, kwargs
+    from ..tf.on_the_fly import redirected
+
+    found = redirected(source, kwargs, has_failed=has_failed)
+    if found is None:
+        return args, kwargs
+    folder, rest = found
+    if args:
+        return (folder, *args[1:]), rest
+    return args, {**rest, "pretrained_model_name_or_path": folder}
 
 
 def _checked_load(wrapped: Wrapped, cls: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -1,0 +1,85 @@
+"""``safetransformers convert``: a TensorFlow, Keras or Flax save becomes a folder that every Auto class loads."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import SafeTransformersError
+
+if TYPE_CHECKING:
+    from ..tf.write import Progress
+
+
+def convert(
+    src: Annotated[Path, typer.Argument(metavar="SRC", help="Folder, file, or a checkpoint's path without .index.")],
+    dst: Annotated[Path, typer.Argument(metavar="DST", help="Folder to write; it must not exist.")],
+    config: Annotated[Path | None, typer.Option(help="A config.json, where the save has none or a wrong one.")] = None,
+    model_type: Annotated[str | None, typer.Option(help="Such as bert, where the save does not say.")] = None,
+    architecture: Annotated[str | None, typer.Option(help="The torch class, such as BertForMaskedLM.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, float16, bfloat16 or float64; else as saved.")] = None,
+    max_shard_size: Annotated[str, typer.Option(help="Such as 2GB; memory holds one shard at a time.")] = "5GB",
+    verify: Annotated[bool, typer.Option(help="Read both sides again and compare every bit.")] = True,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the weights of an existing DST.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+) -> None:
+    """Convert a TensorFlow, Keras or Flax save into config.json and safetensors, without TensorFlow.
+
+    Exit code: 0 converted, or was before; 1 it cannot be; 2 the command is wrong.
+
+    Example: safetransformers convert my-tf-model my-model
+    """
+    from ..tf.arguments import OF_ARGUMENTS
+    from ..tf.convert import convert as run
+
+    try:
+        with _progress(quiet=as_json) as progress:
+            report = run(
+                src,
+                dst,
+                config=config,
+                model_type=model_type,
+                architecture=architecture,
+                dtype=dtype,
+                max_shard_size=max_shard_size,
+                check=verify,
+                overwrite=overwrite,
+                progress=progress,
+            )
+    except SafeTransformersError as error:
+        print(error, file=sys.stderr)
+        if as_json:
+            parts = {name: getattr(error, name) for name in ("code", "what", "why", "do")}
+            print(json.dumps({"converted": False, "error": parts}, indent=2))
+        raise SystemExit(2 if error.code in OF_ARGUMENTS else 1) from None
+    if as_json:
+        print(json.dumps({"converted": True, **report.to_dict()}, indent=2))
+    else:
+        print(report)
+
+
+@contextmanager
+def _progress(*, quiet: bool) -> Iterator[Progress | None]:
+    """A bar with bytes, on a terminal; the report's own notes are printed, and not warned of a second time."""
+    import warnings
+
+    from ..errors import ConversionWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConversionWarning)
+        if quiet or not sys.stderr.isatty():
+            yield None
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+        columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task("convert", total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)

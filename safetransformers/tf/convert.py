@@ -1,0 +1,240 @@
+"""``convert``: a TensorFlow, Keras or Flax save becomes a folder that every Auto class loads."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import __version__, policies
+from ..counts import count
+from ..errors import ConversionError, ConversionWarning, DestinationError, message
+from ..notices import relative, warn_once
+from . import classes, configs, previous, sidecars, verify, write
+from .arguments import shard_bytes, torch_dtype
+from .fit import Fit, fit
+from .reading import Opened, opened, sha256
+from .report import ConversionReport
+from .shards import Tally, is_counter, untied, zero
+from .sources import Save, find
+from .write import Progress
+
+if TYPE_CHECKING:
+    import torch
+
+
+def convert(
+    src: str | os.PathLike[str],
+    dst: str | os.PathLike[str],
+    *,
+    config: Any = None,
+    model_type: str | None = None,
+    architecture: str | None = None,
+    dtype: str | None = None,
+    max_shard_size: int | str = "5GB",
+    check: bool = True,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> ConversionReport:
+    """Convert a save of TensorFlow, Keras or Flax into a folder as ``save_pretrained`` writes it.
+
+    Reads ``tf_model.h5`` and its shards, ``*.weights.h5``, ``.keras``, SavedModels, TensorFlow 1 and 2 checkpoints and
+    ``flax_model.msgpack``, without TensorFlow. Nothing of the save is executed, nothing is fetched, and the source is
+    never written. The destination appears only when all of it is written and compared.
+
+    Args:
+        src: folder of the save, one of its files, or the prefix of a checkpoint.
+        dst: folder to write.
+        config: a configuration, its dictionary or its file, where the one of the save is missing or wrong.
+        model_type: such as ``"bert"``, where the save does not say it.
+        architecture: the torch class, such as ``"BertForMaskedLM"``, where the save is not to decide.
+        dtype: ``"float32"``, ``"float16"``, ``"bfloat16"`` or ``"float64"``; the save's own by default.
+        max_shard_size: bytes, or a text such as ``"5GB"``; weights are held in memory one shard at a time.
+        check: read both sides again and compare each tensor bit for bit.
+        overwrite: replace the weights of a destination that exists; its other files stay.
+        progress: called with the bytes done and the bytes in all.
+
+    Returns:
+        What was done; its text is for people, ``to_dict()`` for programs.
+
+    Raises:
+        UnknownSaveError: no save is there, or what model it holds cannot be told.
+        BrokenSaveError: a file is cut, damaged or missing.
+        UnsafeSaveError: the save holds code or points outside its folder.
+        MismatchedSaveError: the weights are not those of the configuration.
+        DestinationError: the destination exists.
+        MissingExtraError: a package of the ``tf`` extra is not installed.
+        ConversionError: of an argument that has no such value, or what was written does not compare.
+
+    Example:
+        >>> from safetransformers import convert
+        >>> convert("no/such/folder", "converted")
+        Traceback (most recent call last):
+          ...
+        safetransformers.errors.UnknownSaveError: [ST-TF-001] folder does not exist
+        Do: give the folder of the save, its file, or the prefix of a checkpoint (the path without .index)
+    """
+    start_s = time.perf_counter()
+    source, destination = Path(src), Path(dst)
+    limit, kind = shard_bytes(max_shard_size), torch_dtype(dtype)
+    _refuse_nesting(source, destination)
+    save = find(source)
+    with opened(save) as content, ThreadPoolExecutor(max_workers=1) as pool:
+        digests = pool.submit(sha256, content.files)
+        done = (
+            previous.done_before(destination, digests.result(), dtype)
+            if previous.is_ours(destination) and not overwrite
+            else None
+        )
+        if done is not None:
+            return replace(done, destination=str(destination), seconds=time.perf_counter() - start_s)
+        write.refuse_existing(destination, overwrite=overwrite)
+        fitted = _fitted(save, content, config, model_type, architecture)
+        carried = sidecars.names(_home(save))
+        with write.beside(destination, overwrite=overwrite) as folder:
+            report = _written(folder, relative(source), save, fitted, kind, limit, check, progress or _quiet, digests)
+            sidecars.carry(_home(save), carried, folder)
+            report = replace(
+                report,
+                destination=str(destination),
+                files=tuple(sorted(os.listdir(folder))),
+                sidecars=tuple(carried),
+                seconds=time.perf_counter() - start_s,
+            )
+            _refuse_notes_in_strict_mode(report)
+    count("tf.converted")
+    for text in report.warnings():
+        warn_once(ConversionWarning, f"{report.source} {text}", message("ST-TF-011", f"{report.source}: {text}"))
+    return report
+
+
+def _fitted(save: Save, content: Opened, config: Any, model_type: str | None, architecture: str | None) -> Fit:
+    recovered = configs.recover(save, content, config, model_type)
+    if recovered is None:
+        from .infer import infer
+
+        recovered = infer(save, content, model_type, architecture)
+    return fit(content.tensors, recovered, content.root, architecture)
+
+
+def _written(
+    folder: Path,
+    source: str,
+    save: Save,
+    fitted: Fit,
+    dtype: torch.dtype | None,
+    limit: int,
+    check: bool,
+    progress: Progress,
+    digests: Future[dict[str, str]],
+) -> ConversionReport:
+    found = [fitted.match.placed[slot.key] for slot in fitted.target.written() if slot.key in fitted.match.placed]
+    placed = [part for one in found for part in untied(one)]
+    name_of_dtype = None if dtype is None else str(dtype).removeprefix("torch.")
+    parts = write.plan(placed, name_of_dtype, limit)
+    shards = dict(zip(write.shard_names(len(parts)), parts, strict=True))
+    total = sum(one.tensor.size_bytes for one in placed) * (1 + check)
+    added = [slot for slot in fitted.match.missing if slot.is_integer and is_counter(slot)]
+    tally = Tally(progress, total)
+    metadata = _provenance(source, save, digests.result())
+    keys: dict[str, list[str]] = {}
+    with _no_grad():
+        for number, (name, part) in enumerate(shards.items()):
+            layout = [(one.slot.key, write.kind(one, name_of_dtype), one.slot.shape) for one in part]
+            zeros = added if number == len(shards) - 1 else []
+            layout += [(slot.key, "int64", slot.shape) for slot in zeros]
+            tally.note(layout)
+            keys[name] = [key for key, _, _ in layout]
+            write.write_shard(folder / name, layout, chain(tally.read(part, dtype), map(zero, zeros)), metadata)
+        if len(shards) > 1:
+            write.write_index(folder, keys, tally.size_bytes)
+    verified = verify.compare(folder, shards, dtype) if check else 0
+    if check:
+        progress(total, total)
+    if fitted.match.unused:
+        write.write_aside(folder, fitted.match.unused)
+    kind = tally.dtype()
+    write.write_json(folder / configs.CONFIG, _config(fitted, kind))
+    return ConversionReport(
+        source=source,
+        destination="",
+        format=save.format,
+        model_class=fitted.target.name,
+        auto_classes=classes.auto_classes(fitted.target.name, fitted.target.model_type),
+        config_from=fitted.recovered.origin,
+        tensors=len(placed),
+        parameters=tally.parameters,
+        size_bytes=tally.size_bytes,
+        dtype=kind,
+        files=(),
+        assumed={**fitted.recovered.assumed, **fitted.match.by_order},
+        unused=tuple(tensor.name for tensor in fitted.match.unused),
+        added=tuple(slot.key for slot in added),
+        not_a_number=tuple(tally.not_a_number),
+        passed_over=save.passed_over,
+        verified=verified,
+        sha256=digests.result(),
+    )
+
+
+def _config(fitted: Fit, dtype: str) -> dict[str, Any]:
+    raw = {key: value for key, value in fitted.recovered.raw.items() if key not in {"torch_dtype", "num_labels"}}
+    raw["architectures"] = [fitted.target.name]
+    raw["dtype"] = dtype
+    return raw
+
+
+def _provenance(source: str, save: Save, digests: Mapping[str, str]) -> dict[str, str]:
+    import transformers
+
+    return {
+        "converted_from": save.format,
+        "source": source,
+        previous.SOURCE: json.dumps(digests, sort_keys=True),
+        "safetransformers": __version__,
+        "transformers": transformers.__version__,
+    }
+
+
+def _home(save: Save) -> Path:
+    """The folder that holds the configuration, and so the tokenizer too."""
+    return next((home for home in save.homes if (home / configs.CONFIG).is_file()), save.folder)
+
+
+def _refuse_nesting(source: Path, destination: Path) -> None:
+    folder = (source if source.is_dir() else source.parent).resolve()
+    wanted = destination.resolve()
+    if wanted == folder or (source.is_dir() and wanted.is_relative_to(folder)):
+        raise DestinationError(
+            "ST-TF-007",
+            "the destination lies in the source, which is never written",
+            do=f"name a folder beside it: safetransformers convert {relative(source)} {relative(source)}-torch",
+        )
+
+
+def _refuse_notes_in_strict_mode(report: ConversionReport) -> None:
+    if policies.is_strict() and report.warnings():
+        raise ConversionError(
+            "ST-TF-011",
+            f"{report.source} was not written, as strict mode takes no assumption and drops nothing",
+            why="; ".join(report.warnings()),
+            do="say what is missing: config=..., architecture=...",
+            off="with safetransformers.policy(strict=False): ...",
+        )
+
+
+def _no_grad() -> Any:
+    import torch
+
+    return torch.no_grad() if torch.is_grad_enabled() else nullcontext()
+
+
+def _quiet(done: int, total: int) -> None:
+    return None

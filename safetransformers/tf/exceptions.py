@@ -1,0 +1,148 @@
+"""Where the rules of names do not hold: every architecture that needs an entry, with its reason."""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+
+
+class Rename(NamedTuple):
+    """One exception.
+
+    Attributes:
+        model_types: the architectures.
+        pattern: of the variable's name, with ``/`` between levels.
+        replacement: as for ``re.sub``.
+        reason: why the names differ.
+    """
+
+    model_types: tuple[str, ...]
+    pattern: str
+    replacement: str
+    reason: str
+
+
+RENAMES: Final[tuple[Rename, ...]] = (
+    Rename(
+        ("wav2vec2", "hubert"),
+        r"/conv/weight_g$",
+        "/conv/parametrizations/weight/original0",
+        "torch's weight norm became a parametrization with keys of its own; TensorFlow keeps the older names",
+    ),
+    Rename(
+        ("wav2vec2", "hubert"),
+        r"/conv/weight_v$",
+        "/conv/parametrizations/weight/original1",
+        "as above",
+    ),
+)
+
+
+def renamed(model_type: str, name: str) -> str | None:
+    """The name after the exceptions of an architecture, or ``None`` where none of them applies."""
+    result = name
+    for one in RENAMES:
+        if model_type in one.model_types:
+            result = re.sub(one.pattern, one.replacement, result)
+    return result if result != name else None
+
+
+# Attributes of TensorFlow's classes whose layer has another name than the attribute (transformers 4.57.6,
+# models/*/modeling_tf_*.py: ``self.<attribute> = ...(name="<name>")``), for all architectures.
+ATTRIBUTES: Final[dict[str, tuple[str, ...]]] = {
+    "LayerNorm": ("layer_norm",),
+    "attention_output": ("output",),
+    "batch_norm1": ("1",),
+    "batch_norm2": ("4",),
+    "bert_output": ("output",),
+    "bias_layer": ("final_logits_bias", "lm_head"),
+    "bottleneck_input": ("input",),
+    "conv": ("convolution",),
+    "conv0": ("layer.0",),
+    "conv1": ("0", "layer.0", "layer.1"),
+    "conv2": ("3", "layer.1", "layer.2"),
+    "conv2d": ("0",),
+    "data2vec_output": ("output",),
+    "decoder_layers": ("layers",),
+    "deit_output": ("output",),
+    "dense": ("logit_fc.0",),
+    "dense_0": ("0",),
+    "dense_1": ("logit_fc.3",),
+    "dense_2": ("2",),
+    "dense_output": ("output",),
+    "depthwise_convolution": ("dwconv",),
+    "encoder_layers": ("layers",),
+    "layer": ("layers",),
+    "layer_norm": ("logit_fc.2",),
+    "layers": ("layer",),
+    "lm_head": ("cls",),
+    "longformer_output": ("output",),
+    "mlm": ("cls",),
+    "mobilebert_output": ("output",),
+    "mobilevit_output": ("output",),
+    "nsp": ("cls",),
+    "out": ("output",),
+    "output_dense": ("output",),
+    "output_layer": ("output",),
+    "pixel_shuffle": ("1",),
+    "pos_key_proj": ("pos_proj",),
+    "pos_query_proj": ("pos_q_proj",),
+    "pre_layernorm": ("pre_layrnorm",),
+    "pred_layer": ("pred_layer.proj",),
+    "predictions": ("cls.predictions",),
+    "roformer_output": ("output",),
+    "self_attention": ("self", "attention"),
+    "self_output": ("output",),
+    "seq_relationship": ("cls.seq_relationship",),
+    "stage_layers": ("layers",),
+    "swin_output": ("output",),
+    "transformer_output": ("output",),
+    "vit_output": ("output",),
+}
+
+
+# Attributes of heads that hold the model's embeddings, to which they are tied; Keras saves a layer at the first place
+# in which it meets it, so the embeddings of some models lie there only.
+HELD_EMBEDDINGS: Final = frozenset({"decoder", "input_embeddings", "embeddings", "lm_head", "cls"})
+
+
+def attributes(name: str, model_type: str) -> tuple[str, ...]:
+    """Other names that the layer of an attribute has."""
+    return ATTRIBUTES.get(name, ())
+
+
+# The order in which a TensorFlow layer makes its variables, where shapes alone may not tell them apart.
+VARIABLE_ORDER: Final = (
+    "word_embeddings",
+    "token_embedding",
+    "token_type_embeddings",
+    "cls_token",
+    "distillation_token",
+    "mask_token",
+    "position_embeddings",
+    "position_embedding",
+    "original1",
+    "original0",
+)
+
+
+def variable_order(model_type: str, prefix: str) -> tuple[str, ...]:
+    """Last parts of keys in the order in which TensorFlow makes the variables of a layer."""
+    return VARIABLE_ORDER
+
+
+class SharedLayers(NamedTuple):
+    """Layers that all have the same weights.
+
+    Attributes:
+        field: how many there are, in the configuration.
+        node: a node of a SavedModel's graph that each of them has once, with Keras's count of repetitions.
+    """
+
+    field: str
+    node: str
+
+
+SHARED_LAYERS: Final[dict[str, SharedLayers]] = {
+    "albert": SharedLayers("num_hidden_layers", r"albert_layers_\._0/attention/query/Tensordot(?:_(\d+))?/axes$")
+}

@@ -1,0 +1,152 @@
+"""Loads of a checkpoint that has no torch weights: converted once, into a cache that is keyed by content."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from .. import compat, policies
+from ..counts import count
+from ..errors import ConversionError, DestinationError
+from ..notices import relative
+from . import sources
+from .configs import CONFIG
+from .reading import sha256
+
+_TORCH: Final = (".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json")
+_WEIGHTS: Final = (sources.SHARDS, sources.WEIGHTS, sources.FLAX_SHARDS, sources.FLAX)
+
+
+def redirected(source: Any, kwargs: dict[str, Any], *, has_failed: bool) -> tuple[Any, dict[str, Any]] | None:
+    """Another folder to load from, and the arguments for that, where the source has nothing that torch reads.
+
+    Args:
+        source: what ``from_pretrained`` was asked for.
+        kwargs: its arguments; ``from_tf=True`` and ``from_flax=True`` ask for the conversion also beside torch weights.
+        has_failed: the load was tried, and found no torch weights. Of a repository, which may have some that are not in
+            the cache, nothing is converted before that.
+
+    Returns:
+        ``None`` where the load is none of ours: the policy is ``off``, or torch weights are there.
+
+    Raises:
+        ConversionError: the policy is ``raise``, with the command that converts; or as ``convert`` raises.
+    """
+    mode = policies.resolve("tf_weights")
+    is_asked = bool(kwargs.get("from_tf") or kwargs.get("from_flax"))
+    if mode == "off" or source is None or kwargs.get("state_dict") is not None or kwargs.get("gguf_file"):
+        return None
+    if not (os.path.isdir(source) or is_asked or has_failed):
+        return None
+    folder = _folder(source, kwargs, is_asked=is_asked)
+    if folder is None or not (is_asked or needs_conversion(folder)):
+        return None
+    if mode == "raise":
+        raise refused(folder)
+    rest = {name: value for name, value in kwargs.items() if name not in {"from_tf", "from_flax", "subfolder"}}
+    return str(cached(folder)), rest
+
+
+def needs_conversion(folder: Path) -> bool:
+    """Whether a folder holds a save that ``convert`` reads and nothing that torch does."""
+    if not folder.is_dir():
+        return False
+    names = os.listdir(folder)
+    if any(name.endswith(_TORCH) for name in names):
+        return False
+    return any(name.endswith((".h5", ".keras", ".index", ".msgpack")) for name in names) or any(
+        name in {sources.SAVED_MODEL, "saved_model"} for name in names
+    )
+
+
+def cached(folder: Path) -> Path:
+    """The converted copy of a folder, made where it is not there yet.
+
+    Costs a read of the save at each load, for its digest, and the conversion at the first.
+    """
+    from .convert import convert
+
+    save = sources.find(folder)
+    target = root() / _key(save)
+    if not (target / CONFIG).is_file():
+        with suppress(DestinationError):  # another process was faster, with the same bytes
+            convert(folder, target)
+            count("tf.converted_on_the_fly")
+    return target
+
+
+def root() -> Path:
+    """The folder of converted copies, beside the hub's cache: ``$HF_HOME/safetransformers/converted``."""
+    return Path(compat.hub_home()) / "safetransformers" / "converted"
+
+
+def refused(folder: Path) -> ConversionError:
+    """The error of ``tf_weights="raise"``."""
+    count("tf.raised")
+    name = relative(folder)
+    return ConversionError(
+        "ST-TF-010",
+        f"{name} has TensorFlow weights only, and the policy is tf_weights='raise'",
+        why="a conversion while a model loads is not something that production should do by itself",
+        do=f"once: safetransformers convert {name} {name}-torch",
+        off='with safetransformers.policy(tf_weights="convert"): ...',
+    )
+
+
+def _key(save: sources.Save) -> str:
+    """A digest of all that decides the result."""
+    files = [file for prefix in save.weights for file in sorted(prefix.parent.glob(f"{prefix.name}*"))]
+    configs = [home / CONFIG for home in save.homes if (home / CONFIG).is_file()][:1]
+    digest = hashlib.sha256()
+    for name, one in sorted(sha256(tuple(dict.fromkeys([*files, *configs]))).items()):
+        digest.update(f"{name} {one}\n".encode())
+    return digest.hexdigest()[:40]
+
+
+def _folder(source: Any, kwargs: dict[str, Any], *, is_asked: bool) -> Path | None:
+    """The local folder of a source: itself, or the snapshot in the hub cache that holds its TensorFlow weights."""
+    inside = kwargs.get("subfolder") or ""
+    if os.path.isdir(source):
+        return Path(source) / inside
+    if os.path.exists(source) or not isinstance(source, str):
+        return None
+    return _snapshot(source, kwargs, inside, is_asked=is_asked)
+
+
+def _snapshot(repo_id: str, kwargs: dict[str, Any], inside: str, *, is_asked: bool) -> Path | None:
+    """The cached snapshot of a repository that has TensorFlow weights; fetched where ``from_tf=True`` asks for it."""
+    from huggingface_hub import try_to_load_from_cache
+    from transformers.utils.hub import cached_file
+
+    prefix = f"{inside}/" if inside else ""
+    revision, cache = kwargs.get("revision") or "main", kwargs.get("cache_dir")
+    for name in _WEIGHTS:
+        found = try_to_load_from_cache(repo_id, prefix + name, revision=revision, cache_dir=cache)
+        if isinstance(found, str):
+            return Path(found).parent
+    if not is_asked:
+        return None
+    options = {
+        name: kwargs[name]
+        for name in ("revision", "cache_dir", "token", "local_files_only", "force_download")
+        if kwargs.get(name) is not None
+    }
+    options |= {"subfolder": inside, "_raise_exceptions_for_missing_entries": False}
+    for name in (CONFIG, sources.SHARDS, sources.WEIGHTS) if kwargs.get("from_tf") else (CONFIG, sources.FLAX):
+        found = cached_file(repo_id, name, **options)
+        if found is not None and name == sources.SHARDS:
+            for shard in dict.fromkeys(file.name for file in _listed(Path(found))):
+                cached_file(repo_id, shard, **options)
+        if found is not None and name != CONFIG:
+            return Path(found).parent
+    return None
+
+
+def _listed(index: Path) -> list[Path]:
+    from .refusals import read_json
+
+    files = read_json(index).get("weight_map", {}).values()
+    return [index.parent / str(name) for name in files]

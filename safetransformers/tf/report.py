@@ -1,0 +1,93 @@
+"""What a conversion did, for people and for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class ConversionReport:
+    """The result of ``convert``.
+
+    Attributes:
+        source: last part of the path that was converted.
+        destination: the folder that was written.
+        format: of the save, such as ``"h5"`` or ``"SavedModel"``.
+        model_class: the torch class that the weights are for.
+        auto_classes: the Auto classes that load it.
+        config_from: where the configuration comes from.
+        assumed: sizes and settings that nothing in the save says, with the values taken.
+        tensors: how many were written.
+        parameters: how many numbers they have.
+        size_bytes: of the written weights.
+        dtype: of the written weights.
+        files: that were written, by name.
+        sidecars: of those, the ones that were carried over byte for byte.
+        unused: weights of the save that the model has no place for.
+        added: entries that TensorFlow does not keep and torch wants, such as a counter that starts at zero.
+        not_a_number: weights that hold NaN or infinity.
+        passed_over: other saves in the source that were not read.
+        verified: tensors that were read again from both sides and compared bit for bit.
+        max_difference: of TensorFlow's and torch's outputs, where both were run.
+        sha256: of each file that was read.
+        seconds: that it took.
+        was_done_before: the destination already held this conversion, and nothing was written.
+    """
+
+    source: str
+    destination: str
+    format: str
+    model_class: str
+    auto_classes: tuple[str, ...]
+    config_from: str
+    tensors: int
+    parameters: int
+    size_bytes: int
+    dtype: str
+    files: tuple[str, ...]
+    sidecars: tuple[str, ...] = ()
+    assumed: Mapping[str, Any] = field(default_factory=dict)
+    unused: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
+    not_a_number: tuple[str, ...] = ()
+    passed_over: tuple[str, ...] = ()
+    verified: int = 0
+    max_difference: float | None = None
+    sha256: Mapping[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+    was_done_before: bool = False
+
+    def warnings(self) -> tuple[str, ...]:
+        """What a reader should know before relying on the result; empty for a plain conversion."""
+        found = []
+        if self.assumed:
+            values = ", ".join(f"{name}={value}" for name, value in self.assumed.items())
+            found.append(f"the save does not say, so this was assumed: {values}")
+        if self.unused:
+            found.append(f"not used, as the model has no place for them, and kept beside it: {_some(self.unused)}")
+        if self.not_a_number:
+            found.append(f"nan (not a number) or infinity among the values of: {_some(self.not_a_number)}")
+        return tuple(found)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as plain values, for JSON."""
+        return {**asdict(self), "warnings": list(self.warnings())}
+
+    def __str__(self) -> str:
+        done = "was converted before" if self.was_done_before else f"converted in {self.seconds:.1f} s"
+        auto = self.auto_classes[0] if self.auto_classes else self.model_class
+        size = f"{self.tensors} tensors, {self.size_bytes / 1e6:,.1f} MB, {self.dtype}"
+        lines = [
+            f"{self.source} ({self.format}) {done}: {self.model_class}, {size}",
+            f"configuration: {self.config_from}; verified bit for bit: {self.verified} of {self.tensors} tensors",
+            *(f"note: {text}" for text in self.warnings()),
+            f"load it: {auto}.from_pretrained({self.destination!r})",
+        ]
+        return "\n".join(lines)
+
+
+def _some(names: tuple[str, ...]) -> str:
+    rest = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    return ", ".join(names[:8]) + rest

@@ -1,0 +1,53 @@
+"""`safetransformers convert` as a user meets it in a terminal."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import saves
+
+
+def _run(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "safetransformers", "convert", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def save(tmp_path: Path) -> Path:
+    return saves.tf_model(tmp_path / "save", saves.model())
+
+
+def test_it_converts_and_says_how_to_load_the_result(save: Path, tmp_path: Path) -> None:
+    run = _run("save", "out", cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    assert "AutoModelForSequenceClassification.from_pretrained('out')" in run.stdout
+    assert (tmp_path / "out" / "model.safetensors").is_file()
+
+
+def test_json_is_one_object_with_the_whole_report(save: Path, tmp_path: Path) -> None:
+    run = _run("save", "out", "--json", "--dtype", "float16", cwd=tmp_path)
+    shown = json.loads(run.stdout)
+    assert run.returncode == 0 and shown["converted"] and shown["verified"] == shown["tensors"] == 41
+    assert shown["dtype"] == "float16" and set(shown["sha256"]) == {"tf_model.h5"}
+
+
+def test_a_save_that_cannot_be_is_exit_code_1_with_the_reason_and_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    run = _run("empty", "out", "--json", cwd=tmp_path)
+    assert run.returncode == 1 and "[ST-TF-001]" in run.stderr and "Traceback" not in run.stderr
+    assert json.loads(run.stdout)["error"]["code"] == "ST-TF-001"
+
+
+def test_a_wrong_option_is_exit_code_2(save: Path, tmp_path: Path) -> None:
+    assert _run("save", "out", "--dtype", "int3", cwd=tmp_path).returncode == 2
+    assert _run("save", cwd=tmp_path).returncode == 2
+
+
+def test_a_second_run_says_that_it_was_done(save: Path, tmp_path: Path) -> None:
+    _run("save", "out", cwd=tmp_path)
+    run = _run("save", "out", cwd=tmp_path)
+    assert run.returncode == 0 and "converted before" in run.stdout
