@@ -83,6 +83,16 @@ def _broken_package(folder: Path) -> Made:
     return printed("import transformers; transformers.Trainer", PYTHONPATH=str(folder))
 
 
+def _own_file(code: str) -> Callable[[Path], Made]:
+    """A script beside which there is a file of the user's named transformers.py."""
+
+    def make(folder: Path) -> Made:
+        (folder / "transformers.py").write_text("from transformers import AutoModel\n" if "own" in code else "")
+        return printed(code, PYTHONPATH=str(folder))
+
+    return make
+
+
 def _device_map(folder: Path) -> Made:
     save(tiny("gpt2"), folder)
     return _without("accelerate", "transformers.AutoModel.from_pretrained({folder!r}, device_map='auto')")(folder)
@@ -200,6 +210,9 @@ NAMES = (
         ("nms",),
     ),
     Case("a package that breaks when it is imported", "ST-NAME-507", _broken_package, ("Trainer",)),
+    Case("a file transformers.py", "ST-NAME-508", _own_file("from transformers import AutoModel"), ("rename",)),
+    Case("a file transformers.py that imports itself", "ST-NAME-508", _own_file("import transformers  # own")),
+    Case("a file transformers.py where a module is wanted", "ST-NAME-508", _own_file("import transformers.models")),
 )
 
 

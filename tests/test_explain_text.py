@@ -48,18 +48,48 @@ def test_a_cause_of_another_error_is_found() -> None:
     assert code_of(error) == code_of(text_of(error)) == "ST-ASSERT-502"
 
 
-def test_what_was_being_handled_is_found_unless_it_was_suppressed() -> None:
-    def train(suppress: bool) -> None:
+@pytest.mark.parametrize(
+    "handled",
+    [ModuleNotFoundError("No module named 'flash_attn'"), MemoryError(), IndexError("index out of range in self")],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_was_merely_being_handled_does_not_explain_an_error_that_nobody_knows(handled: Exception) -> None:
+    def start(suppress: bool) -> None:
         try:
-            tiny("bert")(TOO_FAR)
-        except IndexError:
+            raise handled
+        except type(handled):
             if suppress:
-                raise RuntimeError("step 3 failed") from None
-            raise RuntimeError("step 3 failed")  # noqa: B904 - as users write it
+                raise ValueError("the database is down") from None
+            raise ValueError("the database is down")  # noqa: B904 - as users write it
 
-    assert code_of(raised(lambda: train(False))) == "ST-ASSERT-502"
-    assert code_of(raised(lambda: train(True))) is None
-    assert code_of(text_of(raised(lambda: train(True)))) is None
+    def serve() -> None:
+        try:
+            start(False)
+        except ValueError as error:
+            raise RuntimeError("the service is down") from error
+
+    assert st.explain(handled) is not None
+    for error in (raised(lambda: start(False)), raised(lambda: start(True)), raised(serve)):
+        assert code_of(error) is None and code_of(text_of(error)) is None
+
+
+def test_what_was_being_handled_may_say_which_of_many_causes_a_known_error_has() -> None:
+    def use() -> None:
+        try:
+            raise ModuleNotFoundError("No module named 'flash_attn'")
+        except ModuleNotFoundError:
+            raise ModuleNotFoundError(  # noqa: B904 - as it is seen where a library chains nothing
+                "Could not import module 'BertModel'. Are this object's requirements defined correctly?"
+            )
+
+    def serve() -> None:
+        try:
+            use()
+        except ModuleNotFoundError as error:
+            raise RuntimeError("the service is down") from error
+
+    for error in (raised(use), raised(serve)):
+        assert code_of(error) == code_of(text_of(error)) == "ST-NAME-502"
 
 
 def test_another_failure_that_was_handled_before_does_not_hide_the_one_that_was_raised() -> None:
@@ -286,3 +316,39 @@ def test_of_two_tracebacks_the_last_one_that_is_known_speaks() -> None:
     label = text_of(raised(lambda: tiny("bert-classifier")(torch.tensor([[5]]), labels=torch.tensor([7]))))
     other = text_of(raised(lambda: int("x")))
     assert code_of(text_of(out_of_range()) + label + other) == "ST-ASSERT-503"
+
+
+# What a text never shows
+
+
+def test_the_folders_of_a_checkpoint_with_code_of_its_own_are_not_shown() -> None:
+    for text in (
+        "ValueError: Loading /home/secret/a/b requires you to execute the configuration file in that repo",
+        "ValueError: The repository /home/secret/a/b contains custom code which must be executed to correctly load",
+    ):
+        told = st.explain(text)
+        assert told is not None and told.code == "ST-LOAD-501"
+        assert "b is loaded by Python code of its own" in told.what and "secret" not in str(told)
+
+
+@pytest.mark.parametrize("user", ["user:pass@", "user@", "user:p@ss@"])
+def test_the_user_of_a_proxy_is_not_shown(user: str) -> None:
+    told = st.explain(
+        f"requests.exceptions.ProxyError: HTTPSConnectionPool(host='huggingface.co', port=443): Max retries exceeded "
+        f"(Caused by ProxyError('Cannot connect to http://{user}h:1', OSError('refused')))"
+    )
+    assert told is not None and told.code == "ST-HUB-502"
+    assert "http://h:1" in told.what and user not in str(told)
+
+
+def test_a_value_of_any_length_is_shown_with_200_characters() -> None:
+    for text in (
+        f"ValueError: The repository {'a' * 999} contains custom code which must be executed to correctly load",
+        (
+            f"ValueError: The checkpoint you are trying to load has model type `{'a' * 999}` but Transformers does not "
+            "recognize this architecture"
+        ),
+    ):
+        told = st.explain(text)
+        assert told is not None
+        assert "a" * 197 + "..." in told.what and "a" * 198 not in str(told)

@@ -115,6 +115,56 @@ def test_an_everyday_error_of_other_code_is_unknown(error: BaseException) -> Non
     assert st.explain(text_of(raised(lambda: (_ for _ in ()).throw(error)))) is None
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ModuleNotFoundError: No module named 'torch._six'",
+        "ModuleNotFoundError: No module named 'datasets.utils.x'",
+        "AttributeError: module 'transformers' has no attribute 'models'",
+        "AttributeError: module 'transformers' has no attribute '__version__'",
+        "ImportError: cannot import name '__version__' from 'transformers' (unknown location)",
+        "ImportError: cannot import name 'foo' from 'datasets' (/home/x/proj/datasets/__init__.py)",
+        (
+            "ImportError: cannot import name 'foo' from partially initialized module 'datasets' (most likely due to a "
+            "circular import) (/home/x/proj/datasets.py)"
+        ),
+        (
+            "ImportError: cannot import name 'AutoModel' from partially initialized module 'transformers' (most likely "
+            "due to a circular import) (/usr/lib/python3/dist-packages/transformers/__init__.py)"
+        ),
+    ],
+)
+def test_an_import_that_tells_nothing_of_releases_and_packages_is_unknown(text: str) -> None:
+    assert st.explain(text) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        (
+            "ImportError: cannot import name 'AutoModel' from 'transformers' (consider renaming "
+            "'/home/me/transformers.py' if it has the same name as a library you intended to import)"
+        ),
+        (
+            "AttributeError: module 'transformers' has no attribute 'AutoModel' (consider renaming "
+            "'/home/me/transformers.py' if it has the same name as a library you intended to import)"
+        ),
+        (
+            "AttributeError: partially initialized module 'transformers' has no attribute 'AutoModel' (most likely due "
+            "to a circular import)"
+        ),
+    ],
+)
+def test_a_file_of_the_users_in_place_of_transformers_is_told_as_each_python_says_it(text: str) -> None:
+    assert code_of(text) == "ST-NAME-508"
+
+
+def test_a_name_that_an_installed_package_lacks_is_a_conflict_wherever_packages_are_installed() -> None:
+    for folder in ("/usr/lib/python3/dist-packages", r"C:\Python\Lib\site-packages"):
+        text = f"ImportError: cannot import name 'foo' from 'datasets' ({folder}/datasets/__init__.py)"
+        assert code_of(text.replace("/", "\\") if folder.startswith("C") else text) == "ST-NAME-501"
+
+
 def test_a_server_that_is_not_the_hub_is_not_called_the_hub() -> None:
     import requests
 

@@ -320,6 +320,18 @@ def test_a_failure_of_ours_never_hides_that_of_the_user(
     assert KNOWN in _shown(capsys)
 
 
+@pytest.mark.skipif(not HAS_NOTES, reason="notes are new in Python 3.11")
+def test_an_exception_that_takes_no_further_note_is_shown_as_it_is(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    st.patch()
+    made = error()
+    made.__notes__ = ("while reading row 3",)
+    given(made)
+    assert KNOWN in _shown(capsys) and made.__notes__ == ("while reading row 3",)
+    assert "could not be explained" in caplog.text
+
+
 def test_where_exceptions_take_no_notes_the_text_is_printed_once_after_the_traceback(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

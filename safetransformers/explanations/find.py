@@ -26,14 +26,16 @@ _OURS: Final = re.compile(
 _NESTED: Final = "Traceback (most recent call last)"
 
 Match = tuple[Rule | None, Explanation]  # no rule: it says its own code
+Link = tuple[Match | None, bool]  # of a chain, with whether it was merely handled
 
 
 def explain(exception_or_text: BaseException | str) -> Explanation | None:
     """What happened, why we think so, and what to do; ``None`` for what no rule is about.
 
     Of an exception the whole chain is looked at, and the most specific rule of its family speaks: a certificate that is
-    not trusted below "We couldn't connect". Of a text the exceptions' lines and log messages are read, and never the
-    source lines of a traceback. What is a guess says "probably".
+    not trusted below "We couldn't connect". An exception that no rule knows is explained by one that it was raised
+    ``from``, and not by one that was merely being handled. Of a text the exceptions' lines and log messages
+    are read, and never the source lines of a traceback. What is a guess says "probably".
 
     Args:
         exception_or_text: an exception; or a message, a traceback, a log, or a code such as ``"ST-HUB-004"``.
@@ -58,18 +60,17 @@ def explain(exception_or_text: BaseException | str) -> Explanation | None:
 
 
 def _of_exception(error: BaseException) -> Explanation | None:
-    found: list[Match | None] = []
+    found: list[Link] = []
     chain = list(links(error))
-    told = [claim(link) for link in chain]
+    told = [claim(link, is_handled) for link, is_handled in chain]
     of_hub = any(one.of_hub for one in told)
-    for link, one in zip(chain, told, strict=True):
+    for (link, is_handled), one in zip(chain, told, strict=True):
         if isinstance(link, SafeTransformersError) and _is_known(link.code):
-            found.append((None, Explanation(link.code, link.what, link.why, link.do)))
+            found.append(((None, Explanation(link.code, link.what, link.why, link.do)), is_handled))
             continue
         if _NESTED in one.text:  # a worker's traceback, or those of several tries: the cause is in there
-            inner = [_of_chain(chain) for chain in pasted.read(one.text).chains]
-            found += [match for match in inner if match is not None]
-        found.append(_first_rule(replace(one, of_hub=of_hub)))
+            found += [(_of_chain(inner), is_handled) for inner in pasted.read(one.text).chains]
+        found.append((_first_rule(replace(one, of_hub=of_hub)), is_handled))
     best = _chosen(found)
     return best[1] if best else None
 
@@ -87,7 +88,7 @@ def _of_text(text: str) -> Explanation | None:
 
 def _of_chain(chain: list[Claim]) -> Match | None:
     of_hub = any(one.of_hub for one in chain)
-    return _chosen(_own(one) or _first_rule(replace(one, of_hub=of_hub)) for one in chain)
+    return _chosen((_own(one) or _first_rule(replace(one, of_hub=of_hub)), one.is_handled) for one in chain)
 
 
 def _of_lines(lines: list[Claim]) -> Explanation | None:
@@ -107,11 +108,14 @@ def _of_lines(lines: list[Claim]) -> Explanation | None:
     return None
 
 
-def _chosen(found: Iterable[Match | None]) -> Match | None:
-    """Of a chain, the outermost that is known; where it stands for many causes, the first below that says which."""
+def _chosen(found: Iterable[Link]) -> Match | None:
+    """Of a chain, the outermost that is known; where it stands for many causes, the first below that says which.
+
+    What was merely handled may say which, and is no cause of an exception that nobody knows.
+    """
     best: Match | None = None
-    for match in found:
-        if match is None:
+    for match, is_handled in found:
+        if match is None or (best is None and is_handled):
             continue
         if best is None:
             best = match

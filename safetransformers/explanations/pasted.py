@@ -19,7 +19,7 @@ _RANK: Final = re.compile(r"\s*\[((?:rank|default)\d+)\]:? ?")
 _HEADER: Final = re.compile(r"(?P<before>.*?)(?:Exception Group |Original )?Traceback \(most recent call last\):?\s*$")
 _IPYTHON: Final = re.compile(r"(?P<type>[A-Za-z_][\w.]*)\s{2,}Traceback \(most recent call last\)\s*$")
 _LINK: Final = re.compile(
-    r"\s*(?:The above exception was the direct cause of|During handling of the above exception, another exception)"
+    r"\s*(?:The above exception was the direct cause of|(?P<handled>During handling of the above exception, another))"
 )
 _FRAME: Final = re.compile(r"\s*File \"?(?P<file>[^\",]+?)\"?(?:, line |:)\d+")
 _RAISED: Final = re.compile(r"\s*(?P<type>[A-Za-z_][\w.]*)(?:: ?(?P<text>.*)|\s*)$")
@@ -51,8 +51,9 @@ class _Message:
     type: str
     lines: list[str]
     files: list[str]
+    is_handled: bool = False  # the next one came up while it was handled
 
-    def claim(self) -> Claim:
+    def claim(self, is_handled: bool) -> Claim:
         text = "\n".join(self.lines).rstrip()
         remote = [file for file in self.files if REMOTE_FOLDER in file]
         return Claim(
@@ -60,6 +61,7 @@ class _Message:
             frozenset([self.type.rpartition(".")[2]]),
             os.path.basename(remote[-1]) if remote else "",
             any(map(HUB_PACKAGE.search, self.files)) or HUB_WORDS.search(text) is not None,
+            is_handled,
         )
 
 
@@ -84,8 +86,16 @@ def read(text: str) -> Pasted:
         reader = _Reader()
         for line in stream:
             reader.read(line)
-        found.chains += [[message.claim() for message in reversed(chain)] for chain in reversed(reader.chains)]
+        found.chains += [_outermost_first(chain) for chain in reversed(reader.chains)]
         found.lines += _messages(reader.outside)
+    return found
+
+
+def _outermost_first(chain: list[_Message]) -> list[Claim]:
+    found, is_handled = list[Claim](), False
+    for message in reversed(chain):
+        is_handled = is_handled or message.is_handled
+        found.append(message.claim(is_handled))
     return found
 
 
@@ -119,9 +129,11 @@ class _Reader:
             return
         if self._is_group and (gutter := _GUTTER.match(line)):
             line = line[gutter.end() :]
-        if _LINK.match(line):
+        if link := _LINK.match(line):
             if self._state == "outside":
                 self._without_traceback()
+            if link["handled"] and self.chains and self.chains[-1]:
+                self.chains[-1][-1].is_handled = True
             self._state, self._is_linked = "outside", True
         elif header := _HEADER.match(line):
             self._begin(line, header)

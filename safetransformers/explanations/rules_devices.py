@@ -84,7 +84,7 @@ RULES: Final = (
         "ST-OOM-502",
         r"(?:\[enforce fail at [\w.]+:\d+\] [^.]{0,40}\. )?DefaultCPUAllocator: (?:can't allocate memory|not enough "
         r"memory): you "
-        r"tried to allocate (?P<asked>\d+) bytes",
+        r"tried to allocate (?P<asked>\d{1,20}) bytes",
         answer=_of_cpu,
         source="torch 2.13.0, c10/core/impl/alloc_cpu.cpp",
     ),

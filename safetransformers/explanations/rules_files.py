@@ -207,12 +207,12 @@ RULES: Final = (
     ),
     Rule(
         "ST-LOAD-501",
-        r"(?:The repository (?P<repo>\S+) (?:contains|references) custom code which must be executed to correctly load"
-        r"|Loading (?P<name>\S+) requires you to execute the configuration file)",
-        "{repo}{name} is loaded by Python code of its own, which transformers runs only when told to",
+        r"(?:The repository|Loading) (?P<repo>\S+) (?:(?:contains|references) custom code which must be executed to "
+        r"correctly load|requires you to execute the configuration file)",
+        "{repo} is loaded by Python code of its own, which transformers runs only when told to",
         "its architecture is not in the installed transformers; trust_remote_code=True runs whatever the repository "
         "holds",
-        'read the .py files, then from_pretrained("{repo}{name}", trust_remote_code=True, revision="<commit hash>")',
+        'read the .py files, then from_pretrained("{repo}", trust_remote_code=True, revision="<commit hash>")',
         source="transformers/dynamic_module_utils.py, 4.57.6 and 5.23.0",
     ),
     Rule(

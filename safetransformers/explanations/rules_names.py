@@ -21,24 +21,28 @@ _PIP_NAMES: Final = {
     "faiss": "faiss-cpu",
     "flash_attn": "flash-attn --no-build-isolation",
     "google.protobuf": "protobuf",
-    "hqq": "hqq",
     "PIL": "pillow",
     "pil": "pillow",
     "pytorch": "torch",
     "sklearn": "scikit-learn",
-    "sentencepiece": "sentencepiece",
-    "flax": "flax",
-    "beautifulsoup4": "beautifulsoup4",
-    "phonemizer": "phonemizer",
-    "pyctcdecode": "pyctcdecode",
 }
 _CONFLICTS: Final = "huggingface_hub|tokenizers|accelerate|peft|safetensors|datasets|torch|numpy|optimum|diffusers|trl"
+_INSTALLED: Final = r"[^\n]*[/\\](?:site|dist)-packages[/\\]"  # elsewhere it is a file of the user's
 _IMPORT_UTILS: Final = "transformers/utils/import_utils.py, 4.57.6 and 5.23.0"
 
 
-def _imported_name(facts: Facts) -> Explanation:
+def _is_of_no_release(name: str) -> bool:
+    """Whether the table of releases says nothing of a name: it has neither Python's own names nor submodules."""
+    from ..names import history
+
+    return history.of_name(name) is None and name.islower()
+
+
+def _imported_name(facts: Facts) -> Explanation | None:
     from ..names import answers
 
+    if facts["module"] == "transformers" and _is_of_no_release(facts["name"]):
+        return None
     if facts["remote_file"]:
         return answers.for_remote_import(facts["name"], facts["module"], facts["remote_file"])
     return answers.for_name(facts["name"], facts["module"])
@@ -52,9 +56,11 @@ def _missing_module(facts: Facts) -> Explanation:
     return answers.for_name("", facts["module"])
 
 
-def _attribute(facts: Facts) -> Explanation:
+def _attribute(facts: Facts) -> Explanation | None:
     from ..names import answers
 
+    if _is_of_no_release(facts["name"]):
+        return None
     return answers.for_name(facts["name"], "transformers")
 
 
@@ -94,7 +100,7 @@ def _installed(facts: Facts) -> Explanation | None:
 def _needed(facts: Facts) -> Explanation:
     """A package that is missing, with every other that the same message asks for."""
     libraries = dict.fromkeys(re.findall(r"requires the ([\w. ]+?) library but it was not found", facts["all"]))
-    names = [_PIP_NAMES.get(library.lower(), _PIP_NAMES.get(library, library.lower())) for library in libraries]
+    names = [_PIP_NAMES.get(library.lower(), library.lower()) for library in libraries]
     return Explanation(
         "ST-NAME-004",
         f"{facts['name']} needs a package that is not installed: {', '.join(libraries)}",
@@ -115,9 +121,21 @@ def _optional(facts: Facts) -> Explanation:
 
 RULES: Final = (
     Rule(
+        "ST-NAME-508",
+        r"(?:cannot import name '\w+' from (?:partially initialized module )?'transformers' "
+        r"\([^\n]*[/\\]transformers\.py\b"
+        r"|(?:partially initialized )?module 'transformers' has no attribute '\w+' \((?:most likely due to|consider "
+        r"renaming)"
+        r"|No module named 'transformers\.[\w.]+'; 'transformers' is not a package)",
+        "import transformers found something else than the package",
+        "it is probably a file of your own that is named transformers.py: Python looks beside the script first",
+        'python -c "import transformers; print(transformers.__file__)" in that folder; then rename the file',
+        source="Python 3.10 to 3.13, importlib",
+    ),
+    Rule(
         "ST-NAME-005",
-        r"cannot import name '(?P<name>\w+)' from (?:partially initialized module "
-        r")?'(?P<module>transformers(?:\.[\w.]+)?)'",
+        # A partially initialized module is a circular import, of which no release tells.
+        r"cannot import name '(?P<name>\w+)' from '(?P<module>transformers(?:\.[\w.]+)?)'",
         answer=_imported_name,
         source="Python 3.10 to 3.13, importlib",
     ),
@@ -164,7 +182,7 @@ RULES: Final = (
     Rule(
         "ST-NAME-501",
         rf"cannot import name '(?P<name>\w+)' from (?:partially initialized module "
-        rf")?'(?P<module>(?:{_CONFLICTS})(?:\.[\w.]+)?)'",
+        rf")?'(?P<module>(?:{_CONFLICTS})(?:\.[\w.]+)?)'(?! \((?!{_INSTALLED}))",
         "{module} has no name {name}: two packages are probably not made for each other",
         "the package that imports the name was written for another version",
         "pip check; then upgrade what imports it, or pin the package that the name is imported from",
@@ -246,7 +264,7 @@ RULES: Final = (
     ),
     Rule(
         "ST-NAME-502",
-        rf"No module named '(?P<package>{_OPTIONAL})(?:\.[\w.]+)?'",
+        rf"No module named '(?P<package>{_OPTIONAL})'",  # a submodule's name would mean that the package is there
         answer=_optional,
         types=("ModuleNotFoundError", "ImportError"),
         source="Python 3.10 to 3.13, importlib",

@@ -55,9 +55,7 @@ def _told(wrapped: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, 
         return wrapped(*args, **kwargs)
     token = _is_telling.set(True)
     try:
-        text = _text(error)
-        if text and _HAS_NOTES:
-            error.add_note(text)
+        text = _noted(error)
         result = wrapped(*args, **kwargs)
         if text and not _HAS_NOTES and sys.stderr is not None:
             print(text, file=sys.stderr)  # noqa: T201 - beside the traceback, which is printed there too
@@ -66,16 +64,18 @@ def _told(wrapped: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, 
         _is_telling.reset(token)
 
 
-def _text(error: Any) -> str:
-    """What to say of it; nothing where it says so itself, is no failure, or is unknown."""
+def _noted(error: Any) -> str:
+    """What is said of it, as a note where there are notes; nothing where it says so itself, or it is unknown."""
     try:
         if not isinstance(error, Exception) or isinstance(error, SafeTransformersError):
             return ""
         notes = getattr(error, "__notes__", ())
         if any(isinstance(note, str) and _OURS.match(note) for note in notes) or resolve("errors") == "off":
             return ""
-        told = explain(error)
+        text = str(explain(error) or "")
+        if text and _HAS_NOTES:
+            error.add_note(text)
     except Exception:  # noqa: BLE001 - the user's exception must be shown, whatever is wrong here
         _LOG.warning("an uncaught exception could not be explained", exc_info=True)
         return ""
-    return str(told) if told else ""
+    return text
