@@ -78,7 +78,7 @@ def config_base() -> type:
     return cast("type", getattr(transformers, "PreTrainedConfig", None) or transformers.PretrainedConfig)
 
 
-def config_class(model_type: str) -> type | None:
+def config_class(model_type: str) -> Any:
     """The configuration class of a ``model_type``, of the installed transformers or registered by the user."""
     from transformers import CONFIG_MAPPING
 
