@@ -60,7 +60,10 @@ def __getattr__(name: str) -> Any:
         # Of an AttributeError the import statement would show only that *we* lack the name.
         is_import = sys._getframe(1).f_code.co_name == "_handle_fromlist"
         if isinstance(failure, ImportError):
-            raise import_error(name, failure) from failure  # the name is there, and a package that it needs is not
+            # The name is there, and a package that it needs is not.
+            if (error := import_error(name, failure)) is failure:
+                raise
+            raise error from failure
         raise (import_error(name) if is_import else attribute_error(name)) from None
     return _kept(name, value) if is_drop_in(name) else value
 

@@ -79,14 +79,22 @@ def table_of(releases: list[Release]) -> dict[str, Any]:
     names = spans(release.names for release in releases)
     gone = sorted(name for name, span in names.items() if not span.endswith("-"))
     newest = releases[-1]
-    replaced = {name: new for name in gone if (new := replacement(name, newest))}
+    inside = inner(releases)
+    dotted = [
+        f"transformers.{m}.{n}"
+        for span, modules in inside.items()
+        if not span.endswith("-")
+        for m, ns in modules.items()
+        for n in ns.split(" ")
+    ]
+    replaced = {name: new for name in (*gone, *dotted) if (new := replacement(name, newest))}
     return {
         "date": newest.date,
         "releases": [release.version for release in releases],
         "requires": changes([release.requires for release in releases]),
         "names": grouped(names),
         "model_types": grouped(spans(release.model_types for release in releases)),
-        "inner": inner(releases),
+        "inner": inside,
         "replacements": grouped(replaced),
         "reasons": {removed_models(gone): MODEL_REASON, **REASONS},
     }
@@ -141,8 +149,9 @@ def replacement(name: str, newest: Release) -> str:
     for pattern, template in RULES.items():
         if match := re.fullmatch(pattern, name):
             new = match.expand(template)
-            if new in newest.names:
-                return f"transformers.{new}"
+            new = new if "." in new else f"transformers.{new}"
+            if exists(new, newest):
+                return new
     return ""
 
 

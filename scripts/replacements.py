@@ -11,6 +11,21 @@ RULES = {
     r"(\w+)FeatureExtractor": r"\1ImageProcessor",  # of images: deprecated in 4.57 (clip/feature_extraction_clip.py)
     r"(\w+)ImageProcessorFast": r"\1ImageProcessor",  # renamed in 5.x (__init__.py: _LegacyModuleAliasFinder)
     r"(\w+)TokenizerFast": r"\1Tokenizer",  # one class a model in 5.0 (utils/import_utils.py: _LazyModule)
+    # One attention class a model since 4.48, which calls what attn_implementation= names (modeling_utils.py)
+    r"(transformers\.models\..+)(FlashAttention2|SdpaAttention)": r"\1Attention",
+    # One rotary embedding a model since 4.48, which reads config.rope_scaling (modeling_rope_utils.py)
+    r"(transformers\.models\..+)(LinearScaling|DynamicNTKScaling|Yarn)RotaryEmbedding": r"\1RotaryEmbedding",
+    # Other names of the same classes in 4.57 (generation/utils.py)
+    r"(transformers\.generation\.utils\.)(GreedySearch|Sample|ContrastiveSearch)(DecoderOnly|EncoderDecoder)Output": (
+        r"\1Generate\3Output"
+    ),
+    r"(transformers\.generation\.utils\.)(BeamSearch|BeamSample)(DecoderOnly|EncoderDecoder)Output": (
+        r"\1GenerateBeam\3Output"
+    ),
+    r"(transformers\.generation\.utils\.)(GreedySearch|Sample|ContrastiveSearch)Output": r"\1GenerateNonBeamOutput",
+    r"(transformers\.generation\.utils\.)(BeamSearch|BeamSample)Output": r"\1GenerateBeamOutput",
+    r"(transformers\.utils(\.import_utils)?\.)is_flash_attn_available": r"\1is_flash_attn_2_available",  # 4.37
+    r"(transformers\.utils(\.generic)?\.)LossKwargs": r"\1TransformersKwargs",  # utils/generic.py, 4.54
     r"BaseImageProcessorFast": "TorchvisionBackend",  # image_processing_backends.py, 5.x
 }
 
@@ -38,7 +53,8 @@ ROWS = {
 
 # Pattern of a gone name without a replacement: why it went.
 REASONS = {
-    r"\w+OnnxConfig": "ONNX export has moved to the package optimum-onnx",  # onnx/__main__.py, 4.57
+    r"transformers\.utils(\.import_utils)?\.is_torch_fx\w*": "every supported torch has torch.fx: drop the check",
+    r"\w+OnnxConfig|transformers\.onnx[.\w]*": "ONNX export has moved to the package optimum-onnx",  # onnx/__main__.py
     r"(\w+)?Agent|HfApiEngine|HfEngine|TransformersEngine|Tool(box|Collection)?|PipelineTool|RemoteTool|load_tool|tool"
     r"|launch_gradio_demo|stream_to_gradio": "agents and tools have moved to the package smolagents",  # agents.py, 4.50
     r"\w+_ARCHIVE_(LIST|MAP)|ALL_\w+|MODEL_NAMES_MAPPING": "lists of checkpoints were dropped: name one of the hub",

@@ -225,7 +225,7 @@ FILES = (
         "TensorFlow weights only",
         "ST-TF-501",
         lambda folder: of("AutoModel", _weights_named(folder, "tf_model.h5")),
-        ("TensorFlow", "from_tf=True"),
+        ("TensorFlow", "safetransformers convert"),
     ),
     Case(
         "a saved model of TensorFlow only",

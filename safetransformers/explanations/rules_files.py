@@ -11,14 +11,7 @@ from .rule import Facts, Rule
 
 _SHOWN: Final = 5
 _TENSORFLOW: Final = (".h5", ".pb", ".ckpt.index", ".data-00000-of-00001")
-_BY_THE_OLD: Final = (
-    "in an environment of its own: pip install 'transformers<5' 'tensorflow>=2.16' tf-keras; "
-    "AutoModel.from_pretrained(PATH, from_tf=True).save_pretrained(NEW)"
-)
-_BY_FLAX: Final = (
-    "in an environment of its own: pip install 'transformers<5' flax; "
-    "AutoModel.from_pretrained(PATH, from_flax=True).save_pretrained(NEW)"
-)
+_CONVERT: Final = "safetransformers convert FOLDER NEW_FOLDER, and load NEW_FOLDER; TensorFlow and Flax are not needed"
 _MODELING: Final = "transformers/modeling_utils.py, 4.57.6 and 5.23.0"
 _AGAIN: Final = (
     "delete the file and download again: safetransformers prefetch REPO verifies every byte (--check only looks)"
@@ -33,10 +26,10 @@ def _weights_of(facts: Facts) -> Explanation | None:
     names = sorted(os.listdir(folder))
     name = relative(folder)
     if found := [file for file in names if file.endswith(_TENSORFLOW)]:
-        what, do = f"{name} holds TensorFlow weights only ({found[0]})", _BY_THE_OLD
+        what, do = f"{name} holds TensorFlow weights only ({found[0]})", _CONVERT
         return Explanation("ST-TF-501", what, "transformers 5 reads no TensorFlow weights any more", do)
     if found := [file for file in names if file.endswith(".msgpack")]:
-        what, do = f"{name} holds Flax weights only ({found[0]})", _BY_FLAX
+        what, do = f"{name} holds Flax weights only ({found[0]})", _CONVERT
         return Explanation("ST-TF-502", what, "transformers 5 reads no Flax weights any more", do)
     if found := [file for file in names if file.endswith((".bin", ".safetensors"))]:
         why = f"the folder has {', '.join(found[:_SHOWN])}, and the load asked for {facts['names']}"
@@ -59,7 +52,7 @@ RULES: Final = (
         r" but there is a file for TensorFlow weights",
         "{path}{repo} holds TensorFlow weights only",
         "no file of torch weights is beside them",
-        _BY_THE_OLD,
+        _CONVERT,
         source="transformers/modeling_utils.py, 4.57.6",
     ),
     Rule(
@@ -70,7 +63,7 @@ RULES: Final = (
         r" but there is a file for Flax weights",
         "{path}{repo} holds Flax weights only",
         "no file of torch weights is beside them",
-        _BY_FLAX,
+        _CONVERT,
         source="transformers/modeling_utils.py, 4.57.6",
     ),
     Rule(
@@ -87,8 +80,7 @@ RULES: Final = (
         r"No module named '(?P<package>tensorflow|jax|flax|tf_keras)",
         "{package} is not installed, and what ran needs it",
         "from_tf=True, from_flax=True and TF or Flax classes work only where their library is installed",
-        "use the torch class without from_tf and from_flax; or, for weights that only TensorFlow or Flax can read, "
-        "pip install 'transformers<5' {package}",
+        "use the torch class without from_tf and from_flax; its weights: safetransformers convert FOLDER NEW_FOLDER",
         types=("ModuleNotFoundError", "ImportError"),
         source="transformers/modeling_tf_pytorch_utils.py and modeling_flax_pytorch_utils.py, 4.57.6",
     ),

@@ -25,12 +25,18 @@ _PIP_NAMES: Final = {
     "tensorflow_text": "tensorflow-text",
 }
 _MODULE: Final = re.compile(r"\.modeling_(tf|flax)_")
+_MODEL_FOLDER: Final = re.compile(r"transformers\.models\.(\w+)")  # as a rule its model_type
 _CONVERT: Final = "safetransformers convert FOLDER NEW_FOLDER  # makes torch weights of a save"
 _UPGRADE: Final = f"pip install --upgrade {_PACKAGE}"
 
 
-def for_name(name: str, module: str = _PACKAGE) -> Explanation:
+def for_name(name: str, module: str = _PACKAGE, cause: str = "") -> Explanation:
     """Of ``from module import name``, or of ``import module`` where the name is empty.
+
+    Args:
+        name: the missing name.
+        module: the module that it was to come from.
+        cause: what failed beneath, where that is known, such as ``"No module named 'torchvision'"``.
 
     Example:
         >>> for_name("AdamW").do.splitlines()[0]
@@ -45,7 +51,7 @@ def for_name(name: str, module: str = _PACKAGE) -> Explanation:
     if history.is_newer(installed.transformers()) and record.last is None:
         return _beyond(_called(name, module), record)
     if record.covers(installed.transformers()) or (module == _PACKAGE and installed.has(name)):
-        return _hidden(name, module)
+        return _hidden(name, module, record, cause)
     if record.is_after(installed.transformers()):
         return _too_new("ST-NAME-001", _called(name, module), record)
     return _removed(name, module, record)
@@ -60,12 +66,15 @@ def for_model_type(model_type: str, saved_with: str | None = None) -> Explanatio
     """
     record = history.of_model_type(model_type)
     called = f"model_type {model_type!r}"
-    if record is None or record.covers(installed.transformers()):
+    if record is None:
         return _unknown_type(model_type, saved_with)
+    if history.is_newer(installed.transformers()) and record.last is None:
+        return _beyond(called, record, "ST-NAME-012")
+    if record.covers(installed.transformers()):
+        return _of_elsewhere(called, record)
     if record.is_after(installed.transformers()):
         return _too_new("ST-NAME-011", called, record)
-    why = f"the last release that has it is {record.last} {_table()}; {_here()}"
-    return Explanation("ST-NAME-012", f"{called} was removed from transformers", why, _pin(record))
+    return Explanation("ST-NAME-012", f"{called} was removed from transformers", _until(record), _pin(record))
 
 
 def for_no_model_type(saved_with: str | None = None) -> Explanation:
@@ -92,9 +101,11 @@ def for_tokenizer_class(name: str) -> Explanation:
     if record.is_after(installed.transformers()):
         return Explanation("ST-NAME-021", what, _since(record), _at_least(record))
     if record.last is None:
-        hidden = _hidden(name, _PACKAGE)
+        hidden = _hidden(name, _PACKAGE, record)
         return Explanation("ST-NAME-021", what, hidden.why, hidden.do)
-    return Explanation("ST-NAME-021", what, f"the last release that has it is {record.last}; {_here()}", _pin(record))
+    new = record.replacement.rpartition(".")[2]
+    lines = [f'"tokenizer_class": "{new}"  # in tokenizer_config.json'] if new else []
+    return Explanation("ST-NAME-021", what, _until(record), "\n    ".join([*lines, _pin(record)]))
 
 
 def for_remote_import(name: str, module: str, file: str) -> Explanation:
@@ -120,7 +131,12 @@ def for_remote_import(name: str, module: str, file: str) -> Explanation:
 def _record(name: str, module: str) -> Record | None:
     if module == _PACKAGE:
         return history.of_name(name) or history.of_inner(module, name)
-    return history.of_inner(module, name) or (history.of_name(name) if name else None)
+    found = history.of_inner(module, name) or (history.of_name(name) if name else None)
+    if found is None and (folder := _MODEL_FOLDER.match(module)):
+        model = history.of_model_type(folder[1]) or history.of_model_type(folder[1].replace("_", "-"))
+        if model is not None and not model.covers(installed.transformers()):
+            return model
+    return found
 
 
 def _too_new(code: str, called: str, record: Record) -> Explanation:
@@ -129,12 +145,10 @@ def _too_new(code: str, called: str, record: Record) -> Explanation:
 
 def _removed(name: str, module: str, record: Record) -> Explanation:
     what = f"{_called(name, module)} was removed from transformers"
-    why = f"the last release that has it is {record.last} {_table()}; {_here()}"
-    why += "".join(f"; {part}" for part in (record.reason, installed.allowance(str(record.last))) if part)
     home = history.moved(name, installed.transformers()) if module != _PACKAGE else ""
     new = record.replacement or (f"{home}.{name}" if home else "")
     lines = [_import_line(new)] if new else []
-    return Explanation("ST-NAME-002", what, why, "\n    ".join([*lines, _pin(record)]))
+    return Explanation("ST-NAME-002", what, _until(record), "\n    ".join([*lines, _pin(record)]))
 
 
 def _of_framework(name: str, framework: str, record: Record) -> Explanation:
@@ -144,12 +158,21 @@ def _of_framework(name: str, framework: str, record: Record) -> Explanation:
     return Explanation("ST-NAME-003", f"{name} is a {framework} class", why, "\n    ".join(lines))
 
 
-def _beyond(called: str, record: Record) -> Explanation:
+def _beyond(called: str, record: Record, code: str = "ST-NAME-002") -> Explanation:
     """A name that went after the newest release of the table."""
     newest = history.releases()[-1]
     what = f"transformers {installed.transformers()} does not have {called}"
     why = f"{newest} still has it, and the table of releases ends there: update safetransformers to know more"
-    return Explanation("ST-NAME-002", what, why, f"pip install 'transformers=={history.minor(newest)}.*'")
+    return Explanation(code, what, why, f"pip install 'transformers=={history.minor(newest)}.*'")
+
+
+def _of_elsewhere(called: str, record: Record) -> Explanation:
+    """A model type that the installed transformers has: the error was raised where an older one is installed."""
+    what = f"{called} is newer than the transformers that raised this error"
+    why = f"the first release that has it is {record.first} {_table()}; {_here()} and has it, so probably the error "
+    return Explanation(
+        "ST-NAME-011", what, f"{why}comes from another environment", f"pip install 'transformers>={record.first}'"
+    )
 
 
 def _of_framework_module(module: str) -> Explanation:
@@ -163,12 +186,16 @@ def _of_framework_module(module: str) -> Explanation:
     )
 
 
-def _hidden(name: str, module: str) -> Explanation:
+def _hidden(name: str, module: str, record: Record, cause: str = "") -> Explanation:
     missing = installed.backends(name)
-    what = f"{_called(name, module)} is in transformers {installed.transformers()}, but cannot be imported here"
+    what = f"{_called(name, module)} is in transformers {installed.transformers()}, but the import failed"
     if not missing:
-        why = "probably a package that it needs is missing, or fails to import"
-        return Explanation("ST-NAME-004", what, why, f"python -c 'import {module}'  # shows the first failing import")
+        why = cause or (
+            "probably a package that it needs is missing or fails to import, or the error comes from another "
+            f"environment: the first release that has it is {record.first} {_table()}"
+        )
+        statement = f"from {module} import {name}" if name else f"import {module}"
+        return Explanation("ST-NAME-004", what, why, f"python -c '{statement}'  # shows the first failing import")
     packages = [_PIP_NAMES.get(package, package) for package in missing]
     why = f"it needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed"
     return Explanation("ST-NAME-004", what, why, f"pip install {' '.join(packages)}")
@@ -176,13 +203,16 @@ def _hidden(name: str, module: str) -> Explanation:
 
 def _unknown_name(name: str, module: str) -> Explanation:
     why = f"no release of transformers from {_span()} has it"
+    do_else = _UPGRADE
     if module != _PACKAGE:
-        why = f"nor does any release from {_span()} that the table knows of"
+        # The table has neither private names nor those of a module that all releases of the table have alike.
+        why = f"the table of releases, {_span()}, does not say when it came or went"
+        do_else = "pip install 'transformers==...'  # the release that the code was written for"
     near = _near(name, history.names()) if module == _PACKAGE and name else []
     near = [one for one in near if (record := history.of_name(one)) and record.covers(installed.transformers())]
     do = "\n    ".join(f"from transformers import {one}" for one in near)
     what = f"transformers {installed.transformers()} does not have {_called(name, module)}"
-    return Explanation("ST-NAME-005", what, why + _like(near), do or _UPGRADE)
+    return Explanation("ST-NAME-005", what, why + _like(near), do or do_else)
 
 
 def _unknown_type(model_type: str, saved_with: str | None) -> Explanation:
@@ -212,6 +242,17 @@ def _since(record: Record) -> str:
     return "; ".join(
         filter(None, (f"the first release that has it is {first} {_table()}", _here(), installed.allowance(first)))
     )
+
+
+def _until(record: Record) -> str:
+    """When something went, why, and whether what is installed allows the last release that has it."""
+    parts = (
+        f"the last release that has it is {record.last} {_table()}",
+        _here(),
+        record.reason,
+        installed.allowance(str(record.last)),
+    )
+    return "; ".join(filter(None, parts))
 
 
 def _at_least(record: Record) -> str:

@@ -76,8 +76,7 @@ def of_name(name: str) -> Record | None:
     table = _table()
     if name not in table.names:
         return None
-    reason = next((why for pattern, why in table.reasons.items() if pattern.fullmatch(name)), "")
-    return Record(table.names[name], replacement_of(name), reason)
+    return Record(table.names[name], replacement_of(name), _reason(name))
 
 
 def of_inner(module: str, name: str) -> Record | None:
@@ -87,11 +86,20 @@ def of_inner(module: str, name: str) -> Record | None:
     of single models are in it once they are gone.
     """
     spans = _table().inner.get(module, {}).get(name or _ITSELF)
-    return None if spans is None else Record(spans, _table().replacements.get(f"{module}.{name}", ""))
+    if spans is None:
+        return None
+    dotted = f"{module}.{name}" if name else module
+    public = of_name(name)  # most are public names as well, with a replacement and a reason of their own
+    if public is None or public.last is None:
+        return Record(spans, _table().replacements.get(dotted, ""), _reason(dotted))
+    return Record(spans, _table().replacements.get(dotted) or public.replacement, public.reason)
 
 
 def moved(name: str, release: str) -> str:
     """The module of transformers in which a release has a name that was elsewhere before; empty where none is known."""
+    public = of_name(name)
+    if public is not None and public.covers(release):
+        return "transformers"
     homes = [
         module
         for module, names in _table().inner.items()
@@ -117,6 +125,10 @@ def replacement_of(name: str) -> str:
         if spans is not None and spans[-1][1] is None:
             return f"transformers.{plain}"
     return ""
+
+
+def _reason(name: str) -> str:
+    return next((why for pattern, why in _table().reasons.items() if pattern.fullmatch(name)), "")
 
 
 def names() -> tuple[str, ...]:

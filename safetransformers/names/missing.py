@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import lru_cache
 
 from .. import policies
@@ -14,11 +15,20 @@ _PACKAGE = __package__.partition(".")[0]
 
 def import_error(name: str, failure: ImportError | None = None) -> ImportError:
     """What the import statement raises; of the type of transformers' own failure, where it has one."""
+    path = getattr(sys.modules[_PACKAGE], "__file__", None)
     if policies.resolve("errors") == "off":
-        return ImportError(_plain(name), name=_PACKAGE)
-    told = answers.for_name(name)
+        return failure or ImportError(_plain(name), name=_PACKAGE, path=path)
+    told = answers.for_name(name, cause=_cause(failure))
     cls = MissingModuleError if isinstance(failure, ModuleNotFoundError) else MissingNameError
-    return cls(told.code, told.what, why=told.why, do=told.do, off=OFF, module=_PACKAGE, missing=name)
+    return cls(told.code, told.what, why=told.why, do=told.do, off=OFF, module=_PACKAGE, path=path, missing=name)
+
+
+def _cause(failure: BaseException | None) -> str:
+    """The first failure beneath, where it is a module that is not there; other texts may hold paths."""
+    while failure is not None and failure.__cause__ is not None:
+        failure = failure.__cause__
+    missing = failure.name if isinstance(failure, ModuleNotFoundError) else None
+    return f"no module named {missing!r} is installed" if missing else ""
 
 
 def attribute_error(name: str) -> AttributeError:
