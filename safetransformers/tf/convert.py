@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from .. import __version__, policies
 from ..counts import count
@@ -28,6 +28,9 @@ from .write import Progress
 
 if TYPE_CHECKING:
     import torch
+
+
+_NO_DIGEST: Final = "0" * 64
 
 
 def convert(
@@ -99,7 +102,9 @@ def convert(
         fitted = _fitted(save, content, config, model_type, architecture)
         carried = sidecars.names(_home(save))
         with write.beside(destination, overwrite=overwrite) as folder:
-            report = _written(folder, relative(source), save, fitted, kind, limit, check, progress or _quiet, digests)
+            read = [file.name for file in content.files]
+            tell = progress or _quiet
+            report = _written(folder, relative(source), save, fitted, kind, limit, check, tell, read, digests)
             sidecars.carry(_home(save), carried, folder)
             report = replace(
                 report,
@@ -133,6 +138,7 @@ def _written(
     limit: int,
     check: bool,
     progress: Progress,
+    read: Sequence[str],
     digests: Future[dict[str, str]],
 ) -> ConversionReport:
     found = [fitted.match.placed[slot.key] for slot in fitted.target.written() if slot.key in fitted.match.placed]
@@ -143,18 +149,23 @@ def _written(
     total = sum(one.tensor.size_bytes for one in placed) * (1 + check)
     added = [slot for slot in fitted.match.missing if slot.is_integer and is_counter(slot)]
     tally = Tally(progress, total)
-    metadata = _provenance(source, save, digests.result())
-    keys: dict[str, list[str]] = {}
+    # The digests are made meanwhile, and put into the headers at the end: waiting for them is a third of the time.
+    metadata = _provenance(source, save, dict.fromkeys(read, _NO_DIGEST))
+    layouts: dict[str, write.Layout] = {}
     with _no_grad():
         for number, (name, part) in enumerate(shards.items()):
             layout = [(one.slot.key, write.kind(one, name_of_dtype), one.slot.shape) for one in part]
             zeros = added if number == len(shards) - 1 else []
             layout += [(slot.key, "int64", slot.shape) for slot in zeros]
             tally.note(layout)
-            keys[name] = [key for key, _, _ in layout]
+            layouts[name] = layout
             write.write_shard(folder / name, layout, chain(tally.read(part, dtype), map(zero, zeros)), metadata)
         if len(shards) > 1:
+            keys = {name: [key for key, _, _ in layout] for name, layout in layouts.items()}
             write.write_index(folder, keys, tally.size_bytes)
+    final = _provenance(source, save, digests.result())
+    for name in shards:
+        write.put_metadata(folder / name, layouts[name], final)
     verified = verify.compare(folder, shards, dtype) if check else 0
     if check:
         progress(total, total)

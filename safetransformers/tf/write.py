@@ -87,19 +87,32 @@ def write_shard(file: Path, layout: Layout, tensors: Iterable[torch.Tensor], met
         tensors: the values, in the order of the layout.
         metadata: texts for the header.
     """
-    header: dict[str, Any] = {"__metadata__": {"format": "pt", **metadata}}
-    end = 0
-    for key, dtype, shape in layout:
-        start, end = end, end + math.prod(shape) * ITEM_BYTES[dtype]
-        header[key] = {"dtype": _CODES[dtype], "shape": list(shape), "data_offsets": [start, end]}
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % _ALIGNMENT)
+    text = _header(layout, metadata)
+    end = sum(math.prod(shape) * ITEM_BYTES[dtype] for _, dtype, shape in layout)
     with file.open("wb") as opened:
         opened.write(len(text).to_bytes(8, "little"))
         opened.write(text)
         for tensor in tensors:
             _write_values(opened, tensor)
         assert opened.tell() == 8 + len(text) + end
+
+
+def put_metadata(file: Path, layout: Layout, metadata: Mapping[str, str]) -> None:
+    """Put other texts of the same length into a header, such as digests that were not known when it was written."""
+    text = _header(layout, metadata)
+    with file.open("r+b") as opened:
+        assert int.from_bytes(opened.read(8), "little") == len(text)
+        opened.write(text)
+
+
+def _header(layout: Layout, metadata: Mapping[str, str]) -> bytes:
+    header: dict[str, Any] = {"__metadata__": {"format": "pt", **metadata}}
+    end = 0
+    for key, dtype, shape in layout:
+        start, end = end, end + math.prod(shape) * ITEM_BYTES[dtype]
+        header[key] = {"dtype": _CODES[dtype], "shape": list(shape), "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    return text + b" " * (-len(text) % _ALIGNMENT)
 
 
 def _write_values(opened: IO[bytes], tensor: torch.Tensor) -> None:
