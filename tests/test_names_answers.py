@@ -60,6 +60,8 @@ def test_each_pip_line_names_releases_that_have_the_name(as_if: pytest.MonkeyPat
         fitting = fitting_releases(str(pinned(told.do).specifier))
         assert fitting, told
         assert record.covers(fitting[0]) and (record.last is None or record.covers(fitting[-1])), (told, fitting)
+        if told.code == "ST-NAME-002":
+            assert str(history.minor(fitting[-1])) == record.last, told
 
 
 @pytest.mark.usefixtures("as_if")
@@ -155,6 +157,7 @@ REMOTE = [
     ("transformers.utils", "is_torch_fx_available", "every supported torch has torch.fx"),
     ("transformers.modeling_utils", "no_init_weights", "from transformers.initialization import no_init_weights"),
     ("transformers.cache_utils", "HybridCache", "from transformers import StaticCache"),
+    ("transformers.trainer", "Adafactor", "from transformers import Adafactor"),
     ("transformers.optimization", "AdamW", "from torch.optim import AdamW"),
     ("transformers.onnx", "OnnxConfig", "optimum-onnx"),
     ("transformers.generation.utils", "SampleOutput", "import GenerateNonBeamOutput"),

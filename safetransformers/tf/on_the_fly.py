@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from .. import compat, policies
 from ..counts import count
-from ..errors import ConversionError, DestinationError
+from ..errors import ConversionError, DestinationError, MissingExtraError
 from ..notices import relative
 from . import sources
 from .configs import CONFIG
@@ -33,7 +33,8 @@ def redirected(source: Any, kwargs: dict[str, Any], *, has_failed: bool) -> tupl
         ``None`` where the load is none of ours: the policy is ``off``, or torch weights are there.
 
     Raises:
-        ConversionError: the policy is ``raise``, with the command that converts; or as ``convert`` raises.
+        ConversionError: the policy is ``raise``, with the command that converts; or a package is missing; or as ``convert``
+            raises.
     """
     mode = policies.resolve("tf_weights")
     is_asked = bool(kwargs.get("from_tf") or kwargs.get("from_flax"))
@@ -47,7 +48,11 @@ def redirected(source: Any, kwargs: dict[str, Any], *, has_failed: bool) -> tupl
     if mode == "raise":
         raise refused(folder)
     rest = {name: value for name, value in kwargs.items() if name not in {"from_tf", "from_flax", "subfolder"}}
-    return str(cached(folder)), rest
+    try:
+        return str(cached(folder)), rest
+    except MissingExtraError as error:  # a load that finds no weights is an OSError
+        off = 'with safetransformers.policy(tf_weights="off"): ...'
+        raise ConversionError(error.code, error.what, why=error.why, do=error.do, off=off) from error
 
 
 def needs_conversion(folder: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,12 @@ def test_strict_mode_raises_with_the_command(save: Path) -> None:
     with strict(), pytest.raises(ConversionError, match="safetransformers convert save save-torch") as caught:
         AutoModelForSequenceClassification.from_pretrained(save)
     assert isinstance(caught.value, OSError) and not on_the_fly.root().exists()
+
+
+def test_without_the_extra_it_is_an_os_error_as_without_weights(save: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(OSError, match=r"pip install 'safetransformers\[tf\]'"):
+        AutoModelForSequenceClassification.from_pretrained(save)
 
 
 def test_switched_off_it_is_plain_transformers(save: Path) -> None:
