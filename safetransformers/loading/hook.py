@@ -53,7 +53,7 @@ def _load_or_convert(wrapped: Wrapped, cls: Any, args: tuple[Any, ...], kwargs: 
     """A repository may have torch weights that are not in the cache yet: its TensorFlow weights come second."""
     try:
         return _checked_load(wrapped, cls, args, kwargs)
-    except OSError as error:
+    except (OSError, AttributeError) as error:  # 4.57.6 goes on without a file where a repository has none
         if isinstance(error, SafeTransformersError):
             raise
         changed = _from_tensorflow(args, kwargs, has_failed=True)

@@ -33,8 +33,8 @@ def redirected(source: Any, kwargs: dict[str, Any], *, has_failed: bool) -> tupl
         ``None`` where the load is none of ours: the policy is ``off``, or torch weights are there.
 
     Raises:
-        ConversionError: the policy is ``raise``, with the command that converts; or a package is missing; or as ``convert``
-            raises.
+        ConversionError: the policy is ``raise``, with the command that converts; a package is missing; or as
+            ``convert`` raises.
     """
     mode = policies.resolve("tf_weights")
     is_asked = bool(kwargs.get("from_tf") or kwargs.get("from_flax"))
