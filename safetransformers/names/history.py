@@ -1,6 +1,6 @@
 """Which release of transformers has a name: a table of every minor release, made from their wheels by `make names`.
 
-Nothing of transformers is imported. The table is read once, when it is first asked for, in a few milliseconds.
+Nothing of transformers is imported. The table is read once, when it is first asked for, in some tens of milliseconds.
 """
 
 from __future__ import annotations
