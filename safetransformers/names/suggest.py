@@ -123,9 +123,21 @@ def _suggestion(
     if fit == "incomplete" and heads is not None and heads.has_other_shapes(cls):
         extra["ignore_mismatched_sizes"] = "True"
     near = closeness(requested, auto) if requested and auto != requested and is_near(requested, auto) else ""
-    # AutoBackbone takes a folder for a repository of timm (5.23: HFValidationError); its class does not.
-    called = cls if auto == "AutoBackbone" and checkpoint.is_local and checkpoint.is_loadable else auto
+    called = auto if _can_load(checkpoint, auto) else cls
     return Suggestion(auto, cls, _line(checkpoint, called, **extra), "; ".join(filter(None, (why, near))), fit)
+
+
+def _can_load(checkpoint: Checkpoint, auto: str) -> bool:
+    """Whether an Auto class works here at all, and not only the class that it chooses: two faults of 5.23.
+
+    AutoBackbone takes a folder for a repository of timm (HFValidationError). ``from_config`` of a type with several
+    classes wants ``architectures``, and fails without (TypeError).
+    """
+    if auto == "AutoBackbone" and checkpoint.is_loadable:
+        return not checkpoint.is_local
+    config = checkpoint.config_class
+    is_one_of_several = config is not None and len(compat.mapped_names(auto, config)) > 1
+    return checkpoint.is_loadable or bool(checkpoint.architectures) or not is_one_of_several
 
 
 def _fit(checkpoint: Checkpoint, auto: str, cls: str, saved: str, heads: Heads | None) -> tuple[Fit, str]:
