@@ -122,9 +122,6 @@ def test_the_first_suggestion_for_every_model_type_is_made_on_the_meta_device(in
             assert type(made) is type(plain) is cls
             constructed += 1
     assert constructed > 6 * len(refused), refused
-    assert {name for _, name in refused} <= {
-        "ImportError", "TypeError", "ValueError", "AttributeError", "KeyError", "StrictDataclassClassValidationError",
-    }  # fmt: skip
 
 
 def test_every_model_type_has_a_suggestion_or_no_model_class() -> None:
