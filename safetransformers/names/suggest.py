@@ -7,7 +7,7 @@ a configuration is read, the names of the weights, and classes are made on the m
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -67,7 +67,8 @@ def suggest(checkpoint: Checkpoint, requested: str = "", asked: str = "") -> Sug
     heads = None
     if checkpoint.config is not None and (checkpoint.is_loadable or checkpoint.source == "config"):
         heads = Heads(checkpoint.config, checkpoint.folder, checkpoint.architectures)
-    models = [*_remote(checkpoint), *_local(checkpoint, requested, heads), *_unmapped(checkpoint)]
+    mapped = _mapped(checkpoint)
+    models = [*_remote(checkpoint), *_local(checkpoint, requested, heads, mapped), *_unmapped(checkpoint, mapped)]
     models.sort(key=lambda one: one.fit != "saved")
     models[1:1] = _inner(checkpoint, requested, models)
     processors = _preprocessors(checkpoint)
@@ -86,16 +87,23 @@ def suggest(checkpoint: Checkpoint, requested: str = "", asked: str = "") -> Sug
     )
 
 
-def _local(checkpoint: Checkpoint, requested: str, heads: Heads | None) -> list[Suggestion]:
-    """Of each model class the Auto class that says best what it is for, and the one that was asked for."""
+def _mapped(checkpoint: Checkpoint) -> dict[str, tuple[str, ...]]:
+    """The Auto classes of models that take the configuration, each with the classes that it chooses from."""
     config = checkpoint.config_class
     if config is None:
-        return []
+        return {}
+    autos = [auto for auto in compat.auto_classes() if auto not in compat.PREPROCESSORS]
+    return {auto: names for auto in autos if (names := compat.mapped_names(auto, config))}
+
+
+def _local(
+    checkpoint: Checkpoint, requested: str, heads: Heads | None, mapped: Mapping[str, tuple[str, ...]]
+) -> list[Suggestion]:
+    """Of each model class the Auto class that says best what it is for, and the one that was asked for."""
     found: dict[str, list[str]] = {}
-    for auto in compat.auto_classes():
-        names = () if auto in compat.PREPROCESSORS else compat.mapped_names(auto, config)
-        chosen = next((name for name in checkpoint.architectures if name in names), names[0] if names else "")
-        if chosen and compat.model_class(chosen) is not None:  # some mappings name a class that was never written
+    for auto, names in mapped.items():
+        chosen = next((name for name in checkpoint.architectures if name in names), names[0])
+        if compat.model_class(chosen) is not None:  # some mappings name a class that was never written
             found.setdefault(chosen, []).append(auto)
     best = [(min(autos, key=lambda a: (a != requested, preference(a))), cls) for cls, autos in found.items()]
     saved = next((auto for auto, cls in best if cls in checkpoint.architectures), "")
@@ -180,13 +188,12 @@ def _remote(checkpoint: Checkpoint) -> list[Suggestion]:
     return sorted(found, key=lambda one: (one.fit != "saved", preference(one.auto_class)))
 
 
-def _unmapped(checkpoint: Checkpoint) -> list[Suggestion]:
+def _unmapped(checkpoint: Checkpoint, mapped: Mapping[str, tuple[str, ...]]) -> list[Suggestion]:
     """Classes that no Auto class chooses: the one that the checkpoint names, else those made for its configuration."""
     config = checkpoint.config_class
     if config is None:
         return []
-    autos = [auto for auto in compat.auto_classes() if auto not in compat.PREPROCESSORS]
-    chosen = {name for auto in autos for name in compat.mapped_names(auto, config)}
+    chosen = {name for names in mapped.values() for name in names}
     named = [name for name in checkpoint.architectures if name not in chosen and compat.model_class(name) is not None]
     others = [] if chosen or named else [name for name in compat.models_of(config) if compat.model_class(name)]
     fits: list[tuple[str, Fit, str]] = [(name, "saved", ", the class that it was saved from") for name in named]
