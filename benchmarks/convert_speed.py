@@ -45,7 +45,7 @@ def write_save(folder: Path) -> None:
     import numpy as np
     from transformers import BertConfig
 
-    from safetransformers.tf.target import Kind, target
+    from safetransformers.tf.match.target import Kind, target
 
     config = BertConfig(architectures=["BertModel"])
     config.save_pretrained(folder)

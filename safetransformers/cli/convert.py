@@ -14,7 +14,7 @@ import typer
 from ..errors import SafeTransformersError
 
 if TYPE_CHECKING:
-    from ..tf.write import Progress
+    from ..tf.write.files import Progress
 
 
 def convert(

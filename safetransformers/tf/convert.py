@@ -17,14 +17,16 @@ from .. import __version__, policies
 from ..counts import count
 from ..errors import ConversionError, ConversionWarning, DestinationError, message
 from ..notices import relative, warn_once
-from . import classes, configs, previous, sidecars, verify, write
 from .arguments import shard_bytes, torch_dtype
-from .fit import Fit, fit
-from .reading import Opened, opened, sha256
+from .config import configs
+from .match import classes
+from .match.fit import Fit, fit
+from .read.opening import Opened, opened, sha256
+from .read.sources import Save, find
 from .report import ConversionReport
-from .shards import Tally, is_counter, untied, zero
-from .sources import Save, find
-from .write import Progress
+from .write import files, previous, sidecars, verify
+from .write.files import Progress
+from .write.shards import Tally, is_counter, untied, zero
 
 if TYPE_CHECKING:
     import torch
@@ -98,10 +100,10 @@ def convert(
         )
         if done is not None:
             return replace(done, destination=str(destination), seconds=time.perf_counter() - start_s)
-        write.refuse_existing(destination, overwrite=overwrite)
+        files.refuse_existing(destination, overwrite=overwrite)
         fitted = _fitted(save, content, config, model_type, architecture)
         carried = sidecars.names(_home(save))
-        with write.beside(destination, overwrite=overwrite) as folder:
+        with files.beside(destination, overwrite=overwrite) as folder:
             read = [file.name for file in content.files]
             tell = progress or _quiet
             report = _written(folder, relative(source), save, fitted, kind, limit, check, tell, read, digests)
@@ -123,7 +125,7 @@ def convert(
 def _fitted(save: Save, content: Opened, config: Any, model_type: str | None, architecture: str | None) -> Fit:
     recovered = configs.recover(save, content, config, model_type)
     if recovered is None:
-        from .infer import infer
+        from .config.infer import infer
 
         recovered = infer(save, content, model_type, architecture)
     return fit(content.tensors, recovered, content.root, architecture)
@@ -144,35 +146,35 @@ def _written(
     found = [fitted.match.placed[slot.key] for slot in fitted.target.written() if slot.key in fitted.match.placed]
     placed = [part for one in found for part in untied(one)]
     name_of_dtype = None if dtype is None else str(dtype).removeprefix("torch.")
-    parts = write.plan(placed, name_of_dtype, limit)
-    shards = dict(zip(write.shard_names(len(parts)), parts, strict=True))
+    parts = files.plan(placed, name_of_dtype, limit)
+    shards = dict(zip(files.shard_names(len(parts)), parts, strict=True))
     total = sum(one.tensor.size_bytes for one in placed) * (1 + check)
     added = [slot for slot in fitted.match.missing if slot.is_integer and is_counter(slot)]
     tally = Tally(progress, total)
     # The digests are made meanwhile, and put into the headers at the end: waiting for them is a third of the time.
     metadata = _provenance(source, save, dict.fromkeys(read, _NO_DIGEST))
-    layouts: dict[str, write.Layout] = {}
+    layouts: dict[str, files.Layout] = {}
     with _no_grad():
         for number, (name, part) in enumerate(shards.items()):
-            layout = [(one.slot.key, write.kind(one, name_of_dtype), one.slot.shape) for one in part]
+            layout = [(one.slot.key, files.kind(one, name_of_dtype), one.slot.shape) for one in part]
             zeros = added if number == len(shards) - 1 else []
             layout += [(slot.key, "int64", slot.shape) for slot in zeros]
             tally.note(layout)
             layouts[name] = layout
-            write.write_shard(folder / name, layout, chain(tally.read(part, dtype), map(zero, zeros)), metadata)
+            files.write_shard(folder / name, layout, chain(tally.read(part, dtype), map(zero, zeros)), metadata)
         if len(shards) > 1:
             keys = {name: [key for key, _, _ in layout] for name, layout in layouts.items()}
-            write.write_index(folder, keys, tally.size_bytes)
+            files.write_index(folder, keys, tally.size_bytes)
     final = _provenance(source, save, digests.result())
     for name in shards:
-        write.put_metadata(folder / name, layouts[name], final)
+        files.put_metadata(folder / name, layouts[name], final)
     verified = verify.compare(folder, shards, dtype) if check else 0
     if check:
         progress(total, total)
     if fitted.match.unused:
-        write.write_aside(folder, fitted.match.unused)
+        files.write_aside(folder, fitted.match.unused)
     kind = tally.dtype()
-    write.write_json(folder / configs.CONFIG, _config(fitted, kind))
+    files.write_json(folder / configs.CONFIG, _config(fitted, kind))
     return ConversionReport(
         source=source,
         destination="",

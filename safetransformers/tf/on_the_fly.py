@@ -12,9 +12,9 @@ from .. import compat, policies
 from ..counts import count
 from ..errors import ConversionError, DestinationError, MissingExtraError
 from ..notices import relative
-from . import sources
-from .configs import CONFIG
-from .reading import sha256
+from .config.configs import CONFIG
+from .read import sources
+from .read.opening import sha256
 
 _TORCH: Final = (".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json")
 _WEIGHTS: Final = (sources.SHARDS, sources.WEIGHTS, sources.FLAX_SHARDS, sources.FLAX)
@@ -151,7 +151,7 @@ def _snapshot(repo_id: str, kwargs: dict[str, Any], inside: str, *, is_asked: bo
 
 
 def _listed(index: Path) -> list[Path]:
-    from .refusals import read_json
+    from .read.refusals import read_json
 
     files = read_json(index).get("weight_map", {}).values()
     return [index.parent / str(name) for name in files]

@@ -22,7 +22,7 @@ from test_generated import ROOT as GENERATED
 
 from safetransformers import convert
 from safetransformers.errors import SafeTransformersError
-from safetransformers.tf.verify import same_bits
+from safetransformers.tf.write.verify import same_bits
 
 PAGE = Path(__file__).parents[2] / "docs" / "convert-table.md"
 

@@ -9,8 +9,8 @@ import pytest
 import saves
 
 from safetransformers.errors import BrokenSaveError
-from safetransformers.tf.bundle import Bundle
-from safetransformers.tf.protobuf import WireError, fields, varint
+from safetransformers.tf.read.bundle import Bundle
+from safetransformers.tf.read.protobuf import WireError, fields, varint
 
 _VALUES = {
     "model/dense/kernel": np.arange(12, dtype=np.float32).reshape(3, 4),

@@ -25,7 +25,7 @@ from safetransformers.errors import (
     UnknownSaveError,
     UnsafeSaveError,
 )
-from safetransformers.tf import verify, write
+from safetransformers.tf.write import files, verify
 
 
 @pytest.fixture
@@ -163,7 +163,7 @@ def test_a_failure_on_the_way_leaves_nothing(save: Path, tmp_path: Path, monkeyp
     def fail(*_: Any) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(write, "write_json", fail)
+    monkeypatch.setattr(files, "write_json", fail)
     with pytest.raises(OSError, match="no space"):
         convert(save, tmp_path / "out")
     assert sorted(os.listdir(tmp_path)) == ["save"]
@@ -172,7 +172,7 @@ def test_a_failure_on_the_way_leaves_nothing(save: Path, tmp_path: Path, monkeyp
 def test_what_was_written_wrong_is_found_and_removed(
     save: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = write.write_shard
+    real = files.write_shard
 
     def damaging(file: Path, *rest: Any) -> None:
         real(file, *rest)
@@ -180,7 +180,7 @@ def test_what_was_written_wrong_is_found_and_removed(
         data[-1] ^= 1
         file.write_bytes(data)
 
-    monkeypatch.setattr(write, "write_shard", damaging)
+    monkeypatch.setattr(files, "write_shard", damaging)
     with pytest.raises(ConversionError, match="ST-TF-009"):
         convert(save, tmp_path / "out")
     assert sorted(os.listdir(tmp_path)) == ["save"]
@@ -208,7 +208,7 @@ def test_weights_without_a_place_are_named_and_kept_beside_the_model(save: Path,
     with pytest.warns(ConversionWarning, match="my_head/dense/kernel"):
         report = convert(save, tmp_path / "out")
     assert report.unused == ("my_head/dense/kernel:0",)
-    aside = load_file(tmp_path / "out" / write.ASIDE)
+    aside = load_file(tmp_path / "out" / files.ASIDE)
     assert torch.equal(aside["my_head/dense/kernel:0"], torch.from_numpy(extra))
     _, info = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out", output_loading_info=True)
     assert not any(info.values())

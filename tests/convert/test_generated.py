@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from safetransformers import convert
 from safetransformers.errors import SafeTransformersError
-from safetransformers.tf.verify import same_bits
+from safetransformers.tf.write.verify import same_bits
 
 ROOT = Path(os.environ.get("TF_SAVES_BUILT") or Path(__file__).parents[2] / "build" / "tf-saves")
 FORMATS = ("hf_h5", "keras_weights_h5", "tf_ckpt", "tf1_ckpt")

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from safetransformers import ConversionReport, convert
 from safetransformers.errors import ConversionWarning
-from safetransformers.tf.verify import same_bits
+from safetransformers.tf.write.verify import same_bits
 
 pytestmark = [
     pytest.mark.skipif(not sample.metas(), reason=sample.MISSING),

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from .. import compat
+from ... import compat
 
 
 def snake(name: str) -> str:

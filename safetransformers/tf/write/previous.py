@@ -7,9 +7,10 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from . import classes, write
-from .configs import CONFIG
-from .report import ConversionReport
+from ..config.configs import CONFIG
+from ..match import classes
+from ..report import ConversionReport
+from . import files
 
 SOURCE = "source_sha256"
 """The key in the metadata of each shard: digests of the files that were read, as JSON."""
@@ -17,14 +18,14 @@ SOURCE = "source_sha256"
 
 def is_ours(destination: Path) -> bool:
     """Whether a folder has weights under the names that a conversion gives them."""
-    return (destination / write.WEIGHTS).is_file() or (destination / write.INDEX).is_file()
+    return (destination / files.WEIGHTS).is_file() or (destination / files.INDEX).is_file()
 
 
 def _weights_of(destination: Path) -> set[str]:
-    if not (destination / write.INDEX).is_file():
-        return {write.WEIGHTS}
+    if not (destination / files.INDEX).is_file():
+        return {files.WEIGHTS}
     try:
-        return set(json.loads((destination / write.INDEX).read_text(encoding="utf-8"))["weight_map"].values())
+        return set(json.loads((destination / files.INDEX).read_text(encoding="utf-8"))["weight_map"].values())
     except (ValueError, KeyError, TypeError, AttributeError):
         return set()
 

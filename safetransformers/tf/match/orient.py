@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from ..read.tensors import Array, Tensor
 from .target import Kind, Slot
-from .tensors import Array, Tensor
 
 Turn = Callable[[Array], Array]
 

@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
-from ..errors import DestinationError
-from ..notices import relative
-from .matching import Placed
-from .orient import Turn
-from .target import Slot
-from .tensors import ITEM_BYTES, Array, Tensor
+from ...errors import DestinationError
+from ...notices import relative
+from ..match.matching import Placed
+from ..match.orient import Turn
+from ..match.target import Slot
+from ..read.tensors import ITEM_BYTES, Array, Tensor
 
 if TYPE_CHECKING:
     import torch

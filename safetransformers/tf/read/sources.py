@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from ..errors import UnknownSaveError
-from ..notices import relative
+from ...errors import UnknownSaveError
+from ...notices import relative
 from . import bundle
 from .h5 import is_h5
 from .refusals import broken, leaves_folder, member, natural, read_json, unsafe

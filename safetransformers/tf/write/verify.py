@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ..errors import ConversionError
-from . import write
-from .matching import Placed
+from ...errors import ConversionError
+from ..match.matching import Placed
+from . import files
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +40,7 @@ def compare(folder: Path, shards: Mapping[str, Sequence[Placed]], dtype: torch.d
     for name, placed in shards.items():
         with safe_open(folder / name, framework="pt") as written:
             for one in placed:
-                expected = write.values(one.tensor, one.turn, one.slot, dtype)
+                expected = files.values(one.tensor, one.turn, one.slot, dtype)
                 if not same_bits(written.get_tensor(one.slot.key), expected):
                     raise ConversionError(
                         "ST-TF-009",

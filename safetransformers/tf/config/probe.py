@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from ..match import target as targets
 from . import heads
-from . import target as targets
 from .heads import Field
 
 Place = tuple[str, int]

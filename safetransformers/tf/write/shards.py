@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..errors import MismatchedSaveError
-from . import verify, write
-from .matching import Placed
-from .target import Slot
-from .tensors import ITEM_BYTES
-from .write import Progress
+from ...errors import MismatchedSaveError
+from ..match.matching import Placed
+from ..match.target import Slot
+from ..read.tensors import ITEM_BYTES
+from . import files, verify
+from .files import Progress
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +33,7 @@ class Tally:
         import torch
 
         for one in part:
-            value = write.values(one.tensor, one.turn, one.slot, dtype)
+            value = files.values(one.tensor, one.turn, one.slot, dtype)
             if value.is_floating_point() and not torch.isfinite(value.sum()):
                 self._note_numbers(one, value)
             yield value
@@ -45,7 +45,7 @@ class Tally:
         if bad:
             self.not_a_number.append(f"{one.slot.key} ({bad} of {value.numel()})")
 
-    def note(self, layout: write.Layout) -> None:
+    def note(self, layout: files.Layout) -> None:
         """Count what a shard will hold."""
         for _, dtype, shape in layout:
             self.parameters += math.prod(shape)
@@ -71,9 +71,9 @@ def untied(one: Placed) -> list[Placed]:
     own = () if any(copy.tensor is one.tensor for copy in one.copies) else (one,)
     first, *others = sorted((*own, *one.copies), key=lambda copy: copy.slot != one.slot)
     result = [replace(first, slot=one.slot, copies=())]
-    values = {one.slot.key: write.values(first.tensor, first.turn, first.slot, None)}
+    values = {one.slot.key: files.values(first.tensor, first.turn, first.slot, None)}
     for copy in others:
-        value = write.values(copy.tensor, copy.turn, copy.slot, None)
+        value = files.values(copy.tensor, copy.turn, copy.slot, None)
         if any(verify.same_bits(value, other) for other in values.values()):
             continue
         if copy.slot.key in values:

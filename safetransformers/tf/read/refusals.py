@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from ..errors import BrokenSaveError, UnsafeSaveError
-from ..notices import relative
+from ...errors import BrokenSaveError, UnsafeSaveError
+from ...notices import relative
 
 _LFS: Final = b"version https://git-lfs.github.com/spec/"
 _PICKLE: Final = re.compile(rb"\x80[\x02-\x05]")

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-from .sources import check_links
+from ..read.sources import check_links
 
 # Weights of any library, and what a training run leaves; code is never carried over.
 _LEFT: Final = re.compile(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from .. import compat
+from ... import compat
 
 
 class Kind(Enum):

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
-from ..errors import MissingExtraError
-from ..notices import relative
+from ...errors import MissingExtraError
+from ...notices import relative
 from .refusals import broken, check_magic, leaves_folder, natural, parse_json, refuse_code
 from .tensors import ITEM_BYTES, Array, Tensor, scopes
 

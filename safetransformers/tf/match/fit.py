@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from ..errors import MismatchedSaveError, UnknownSaveError
-from . import classes, tf1
-from .configs import Recovered
+from ...errors import MismatchedSaveError, UnknownSaveError
+from ..config.configs import Recovered
+from ..read import tf1
+from ..read.tensors import Tensor
+from . import classes
 from .matching import Match, match
 from .structure import match_positions
 from .target import Target, target
-from .tensors import Tensor
 
 _SHOWN: Final = 3
 

@@ -6,17 +6,19 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from .. import compat
-from ..errors import UnknownSaveError
-from ..notices import relative
-from . import classes, exceptions, heads, naming, probe, saved_model
-from . import target as targets
+from ... import compat
+from ...errors import UnknownSaveError
+from ...notices import relative
+from ..match import classes, exceptions, naming
+from ..match import target as targets
+from ..match.orient import stored_as
+from ..match.target import Slot, Target
+from ..read import saved_model
+from ..read.opening import Opened
+from ..read.sources import Save
+from ..read.tensors import Tensor
+from . import heads, probe
 from .configs import Recovered, made
-from .orient import stored_as
-from .reading import Opened
-from .sources import Save
-from .target import Slot, Target
-from .tensors import Tensor
 
 _ROUNDS: Final = 6
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from ..read.tensors import Tensor
 from . import naming
 from .orient import Turn, turn
 from .target import Slot, Target
-from .tensors import Tensor
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from .. import compat
-from ..errors import UnknownSaveError
-from ..notices import relative
-from .reading import Opened
-from .refusals import broken, read_json, unsafe
-from .sources import Save
+from ... import compat
+from ...errors import UnknownSaveError
+from ...notices import relative
+from ..read.opening import Opened
+from ..read.refusals import broken, read_json, unsafe
+from ..read.sources import Save
 
 CONFIG: Final = "config.json"
 # What the original TensorFlow 1 releases call their configuration, and the model type that it is of.

@@ -12,12 +12,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from ..read.refusals import natural
+from ..read.tensors import Tensor
 from . import exceptions
 from .matching import Match, put
 from .orient import Turn, turn
-from .refusals import natural
 from .target import Slot, Target
-from .tensors import Tensor
 
 Assignment = list[tuple[Tensor, Slot, Turn]]
 

@@ -1,0 +1,1 @@
+"""Which weight of a save goes to which key of which torch class."""

@@ -1,0 +1,1 @@
+"""Shards of safetensors, written beside the destination, compared, and moved into place."""
