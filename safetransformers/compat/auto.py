@@ -128,6 +128,13 @@ def mapped_names(name: str, config: type) -> tuple[str, ...]:
     return next((names for names in found if names), ())
 
 
+def is_configured_by(cls: type, config: type) -> bool:
+    """Whether a model class is made of this configuration itself, and not of a part of it, as AutoModel's own
+    mapping has it for MusicGen (transformers 5.23.0, models/auto/modeling_auto.py)."""
+    wanted = inspect.getattr_static(cls, "config_class", None)  # one that lacks a package raises at any other look
+    return not isinstance(wanted, type) or issubclass(config, wanted)
+
+
 def model_class(name: str) -> type | None:
     """A class of transformers, or one that a user registered with an Auto class, by its name."""
     import transformers

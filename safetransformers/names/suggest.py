@@ -110,17 +110,22 @@ def _local(
     if heads is not None:
         best = [(auto, cls) for auto, cls in best if cls in checkpoint.architectures or not heads.refuses(cls)]
     made = [_suggestion(checkpoint, auto, cls, requested, saved, heads) for auto, cls in best]
-    return sorted(made, key=lambda one: _order(one, requested))
+    return sorted(made, key=lambda one: _order(one, requested, checkpoint.config_class))
 
 
-def _order(one: Suggestion, requested: str) -> tuple[Any, ...]:
-    """First the class that was saved; then the nearest to what was asked for, whole ones before others."""
+def _order(one: Suggestion, requested: str, config: Any) -> tuple[Any, ...]:
+    """First the class that was saved; then the nearest to what was asked for, whole ones before others.
+
+    Last what is made of a part of the configuration: some of transformers' mappings name such a class for the whole.
+    """
     if one.fit == "saved":
         return (0,)
+    cls = compat.model_class(one.model_class)
+    place = 1 if cls is None or compat.is_configured_by(cls, config) else 2
     if not requested:
-        return (1, one.auto_class != _BASE, _RANK[one.fit], preference(one.auto_class))
+        return (place, one.auto_class != _BASE, _RANK[one.fit], preference(one.auto_class))
     inputs, kinds, order = distance(requested, one.auto_class)
-    return (1, inputs, kinds, _RANK[one.fit], order)
+    return (place, inputs, kinds, _RANK[one.fit], order)
 
 
 def _suggestion(
