@@ -57,6 +57,10 @@ class PaddingError(SafeTransformersError, ValueError):
     """Padding reached a model without a mask, or cannot be made right, and the policy says to raise."""
 
 
+class IndexOutOfRangeError(SafeTransformersError, IndexError, RuntimeError):
+    """An id, a position or a label is beyond its table. ``IndexError`` as on the CPU, ``RuntimeError`` as on a GPU."""
+
+
 class LoadingError(SafeTransformersError, RuntimeError):
     """Weights are missing, unexpected or of another shape. ``RuntimeError``, as ``load_state_dict`` raises."""
 

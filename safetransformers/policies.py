@@ -93,9 +93,15 @@ def checked(named: Mapping[str, Any]) -> dict[str, Any]:
 
 
 _process: Layer = {}
-_environment_was_exact = False  # as of the last time that it was read
 _scoped: ContextVar[Layer] = ContextVar("safetransformers_policy")
 _NOTHING: Final[Layer] = {}
+
+is_asked = False
+"""Whether any layer but a model's own has ever asked for what even a call with a mask must be looked at for.
+
+That is ``padding="exact"`` or checks of a device. A guarded call reads this one name and then, where nobody asked, is
+left alone. It never turns back: a ``with policy(...)`` block may live on in the context of a task that it started.
+"""
 
 
 def configure(**named: Any) -> Policy:
@@ -117,6 +123,7 @@ def configure(**named: Any) -> Policy:
     layer = checked(named)
     kept = {name: value for name, value in _process.items() if name not in named}
     _process = layer if layer.get("strict") else {**kept, **layer}
+    _notice(layer)
     return get_policy()
 
 
@@ -133,6 +140,7 @@ def policy(**named: Any) -> Iterator[Policy]:
         'off'
     """
     layer = checked(named)
+    _notice(layer)
     outer = _scoped.get(_NOTHING)
     token = _scoped.set(layer if layer.get("strict") else {**outer, **layer})
     try:
@@ -148,7 +156,6 @@ def strict(**named: Any) -> Any:
 
 def resolve(name: str, model_layer: Layer = _NOTHING) -> str:
     """The value of one field now. Costs about a microsecond; ``model_layer`` holds the fields of one guarded model."""
-    global _environment_was_exact
     strict_off = False
     for layer in (_scoped.get(_NOTHING), model_layer, _process):
         if name in layer:
@@ -158,23 +165,30 @@ def resolve(name: str, model_layer: Layer = _NOTHING) -> str:
                 return CHOICES[name][1]
             strict_off = True
     value = os.environ.get(ENVIRONMENT_PREFIX + name.upper(), "").strip().lower()
-    if name == "padding":
-        _environment_was_exact = value == "exact"
     if value:
-        return str(checked({name: value})[name])
+        layer = checked({name: value})
+        _notice(layer)
+        return str(layer[name])
     if not strict_off and _environment_strict():
+        _notice({"strict": True})
         return CHOICES[name][1]
     return CHOICES[name][0][0]
 
 
-def may_be_exact() -> bool:
-    """Whether ``padding="exact"`` is asked for outside a model's own fields: spares all others a look at every mask.
+def asks(layer: Layer) -> bool:
+    """Whether a layer asks for what even a call with a mask must be looked at for; see ``is_asked``.
 
-    The environment is not read here, which would cost as much as the rest of a call's guard: each resolve of the field
-    reads it, and so does the guarding of a model.
+    The environment is not looked at here, which would cost as much as the rest of a call's guard: each ``resolve``
+    that reaches it does, and so does the guarding of a model.
     """
-    named = (_scoped.get(_NOTHING).get("padding"), _process.get("padding"))
-    return "exact" in named or _environment_was_exact
+    if layer.get("padding") == "exact":
+        return True
+    return str(layer.get("device_checks", CHOICES["device_checks"][1] if layer.get("strict") else "off")) != "off"
+
+
+def _notice(layer: Layer) -> None:
+    global is_asked
+    is_asked = is_asked or asks(layer)
 
 
 def is_strict(model_layer: Layer = _NOTHING) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
@@ -67,6 +68,9 @@ def _of_exception(error: BaseException) -> Explanation | None:
     for (link, is_handled), one in zip(chain, told, strict=True):
         if isinstance(link, SafeTransformersError) and _is_known(link.code):
             found.append(((None, Explanation(link.code, link.what, link.why, link.do)), is_handled))
+            continue
+        if left := _left(link):
+            found.append((left, is_handled))
             continue
         if _NESTED in one.text:  # a worker's traceback, or those of several tries: the cause is in there
             found += [(_of_chain(inner), is_handled) for inner in pasted.read(one.text).chains]
@@ -141,6 +145,16 @@ def _own(one: Claim) -> Match | None:
     if found is None or not _is_known(found["code"]):
         return None
     return None, Explanation(found["code"], found["what"], found["why"] or "", found["do"] or "")
+
+
+def _left(error: BaseException) -> Match | None:
+    """What a guard knows of the very call that failed: its note, or its record of a device that is lost."""
+    for note in getattr(error, "__notes__", ()):
+        if isinstance(note, str) and (own := _own(Claim(note))):
+            return own
+    record = sys.modules.get("safetransformers.devices.record")  # not imported: nothing was recorded
+    told = record.of_lost(error) if record else None
+    return (None, told) if told else None
 
 
 def _is_known(code: str) -> bool:

@@ -18,7 +18,11 @@ def attach(model: Any, layer: Mapping[str, Any]) -> None:
 
     The hook goes first, so that hooks of others see the arguments that forward will get.
     """
-    policies.resolve("padding", layer)  # a bad or an exact SAFETRANSFORMERS_PADDING shows now, not at a call
+    for field in (
+        "padding",
+        "device_checks",
+    ):  # what the environment asks for, and asks wrongly, shows now, not at a call
+        policies.resolve(field, layer)
     if (hook := hook_of(model)) is not None:
         hook.layer = {**hook.layer, **layer}
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 # Arguments that say where tokens come from or go, other than ids and a mask: a call that has one is left alone.
@@ -95,3 +96,14 @@ def is_per_token(name: str, value: Any, batch: int, sequence: int) -> bool:
     if not isinstance(value, Tensor) or value.dim() < 2 or tuple(value.shape[:2]) != (batch, sequence):
         return False
     return name in _WIDE or (value.dim() == 2 and not value.is_floating_point() and not name.startswith(_OTHER_SIDE))
+
+
+def is_unreadable(ids: Tensor) -> bool:
+    """Whether a value cannot be read, or not without breaking a capture: traced, fake and meta tensors, CUDA graphs."""
+    return (
+        type(ids).__torch_dispatch__ is not Tensor.__torch_dispatch__  # FakeTensor, DTensor and the like
+        or ids.is_meta
+        or torch._C._get_tracing_state() is not None
+        or torch._C._functorch.is_functorch_wrapped_tensor(ids)
+        or (ids.is_cuda and torch.cuda.is_current_stream_capturing())
+    )

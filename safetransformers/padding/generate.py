@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from .. import policies
 from ..counts import count
+from ..devices.eager import proving
 from . import notes
-from .call import is_filled
+from .call import Call, is_filled
 from .facts import token_id
 from .hook import PaddingHook, edges, guarding, has_rows, hook_of
 from .mask import mask_special
@@ -77,10 +78,11 @@ class GuardedGenerate:
         hook = hook_of(model)
         if hook is None or is_untouched(model):
             return self.plain(*args, **kwargs)
+        found = hook.suspects(model, Call(("input_ids",), (), _named_prompt(args, kwargs)))
         mask = guarding(hook, lambda: prompt_mask(model, hook, args, kwargs))
         if mask is not None:
             args, kwargs = masked_prompt(hook, args, kwargs, mask)
-        with untouched(model, kwargs.get("assistant_model")):
+        with untouched(model, kwargs.get("assistant_model")), proving(hook.facts.name, found):
             return self.plain(*args, **kwargs)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -96,9 +98,7 @@ def prompt_mask(model: nn.Module, hook: PaddingHook, args: tuple[Any, ...], kwar
     Raises:
         PaddingError: where the policy says so.
     """
-    ids = kwargs.get("input_ids")
-    if ids is None:
-        ids = kwargs.get("inputs", args[0] if args else None)
+    ids = _named_prompt(args, kwargs)["input_ids"]
     mode = policies.resolve("padding", hook.layer)
     given = ("attention_mask", "inputs_embeds", "encoder_outputs", "position_ids")
     if mode == "off" or not has_rows(ids) or any(kwargs.get(name) is not None for name in given):
@@ -145,6 +145,12 @@ def masked_prompt(
     named = {**kwargs, "attention_mask": mask} | ({"inputs": args[0]} if args else {})
     changed = rolled(named, mask, hook.facts)[0]
     return ((changed.pop("inputs"), *args[1:]) if args else args), changed
+
+
+def _named_prompt(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments by forward's names: a prompt is passed first, as ``inputs``, or as ``input_ids``."""
+    ids = kwargs.get("input_ids")
+    return {**kwargs, "input_ids": kwargs.get("inputs", args[0] if args else None) if ids is None else ids}
 
 
 def _token_id(which: Any, model: nn.Module, hook: PaddingHook, kwargs: dict[str, Any], config: Any) -> Any:

@@ -17,9 +17,12 @@ from torch import Tensor, nn
 
 from .. import compat, policies
 from ..counts import count
+from ..devices.check import suspects
+from ..devices.eager import start_proof
+from ..devices.findings import Finding
 from ..errors import GuardError, PaddingError, SafeTransformersError, SafeTransformersWarning
 from . import notes
-from .call import Call
+from .call import Call, is_unreadable
 from .exact import LAST_ONLY, assemble, split
 from .facts import Facts, token_id
 from .layout import Layout, leaves
@@ -46,37 +49,54 @@ class PaddingHook:
 
     def __init__(self, facts: Facts, layer: Mapping[str, Any]) -> None:
         self.facts = facts
-        self.layer: Mapping[str, Any] = dict(layer)
         takes_mask = facts.takes("attention_mask")
         self._mask_at = facts.parameters.index("attention_mask") if takes_mask else sys.maxsize
         self.told = False
         self._reads_masks = "exact" in (facts.right, facts.left)
+        self.layer = layer
+
+    @property
+    def layer(self) -> Mapping[str, Any]:
+        """Policy fields of this model alone."""
+        return self._layer
+
+    @layer.setter
+    def layer(self, fields: Mapping[str, Any]) -> None:
+        self._layer = dict(fields)
+        self._asks = policies.asks(fields)
+        self._looks = self._asks or self._reads_masks  # also at a call that has a mask
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
         """The arguments that forward gets instead, or None to leave the call alone."""
         mask = kwargs.get("attention_mask")
         if mask is None and len(args) > self._mask_at:
             mask = args[self._mask_at]
-        if torch.compiler.is_compiling():
-            return self._traced(module, Call(self.facts.parameters, args, kwargs), mask)
-        if mask is not None and not self._reads_masks and not self._may_be_exact():
+        if mask is not None and not self._looks and not policies.is_asked:
             return None
+        call = Call(self.facts.parameters, args, kwargs)
+        if torch.compiler.is_compiling():
+            return self._traced(module, call, mask)
         if is_untouched(module):
             return None
-        return guarding(self, lambda: self._decide(module, Call(self.facts.parameters, args, kwargs), mask))
+        if found := self.suspects(module, call):
+            start_proof(module, self.facts.name, found)
+        return guarding(self, lambda: self._decide(module, call, mask))
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "told": False}  # another process was told nothing
 
-    def _may_be_exact(self) -> bool:
-        return self.layer.get("padding") == "exact" or policies.may_be_exact()
+    def suspects(self, module: nn.Module, call: Call) -> list[Finding]:
+        """What the checks of the device suspect in a call, where the policy asks for any; see ``devices/check.py``."""
+        if not self._asks and not policies.is_asked:
+            return []
+        return guarding(self, lambda: suspects(module, call, self.layer), field="device_checks") or []
 
     def _decide(self, module: nn.Module, call: Call, mask: Any) -> Arguments | None:
         mode = policies.resolve("padding", self.layer)
         ids = call.get("input_ids")
         if mode == "off" or not has_rows(ids) or call.is_foreign():
             return None
-        if _is_unreadable(ids):
+        if is_unreadable(ids):
             return self._traced(module, call, mask)
         if mask is not None:
             return self._masked(module, call, mask, mode)
@@ -196,8 +216,8 @@ class PaddingHook:
     def _traced(self, module: nn.Module, call: Call, given: Any) -> Arguments | None:
         """Under compile, export and tracing: tensor ops only, the policy and the pad id fixed when traced."""
         if given is not None:
-            needs_values = (self._reads_masks or self._may_be_exact()) and torch.compiler.is_dynamo_compiling()
-            if needs_values and notes.mode_when_traced(tuple(sorted(self.layer.items()))) in ("exact", "raise"):
+            may_look = (self._looks or policies.is_asked) and torch.compiler.is_dynamo_compiling()
+            if may_look and notes.mode_when_traced(tuple(sorted(self.layer.items()))) in ("exact", "raise"):
                 return _decide_by_value(self, module, call)
             return None
         ids = call.get("input_ids")
@@ -284,8 +304,8 @@ def _run(module: nn.Module, inputs: dict[str, Any]) -> Any:
         return module(**inputs)
 
 
-def guarding(hook: PaddingHook, decide: Callable[[], Result]) -> Result | None:
-    """What the guard decides; where the guard itself fails, None and a log entry, or an error in strict mode."""
+def guarding(hook: PaddingHook, decide: Callable[[], Result], *, field: str = "padding") -> Result | None:
+    """What the guard of a policy field decides; where it fails, None and a log entry, in strict mode an error."""
     try:
         return decide()
     except (SafeTransformersError, SafeTransformersWarning):  # a filter may turn our warnings into errors
@@ -294,12 +314,12 @@ def guarding(hook: PaddingHook, decide: Callable[[], Result]) -> Result | None:
         if policies.is_strict(hook.layer):
             raise GuardError(
                 "ST-GUARD-001",
-                f"the padding guard failed on {hook.facts.name}: {type(error).__name__}: {error}",
-                do="pass an attention_mask, and report this as a bug of safetransformers",
-                off='safetransformers.configure(padding="off")',
+                f"the guard of {field} failed on {hook.facts.name}: {type(error).__name__}: {error}",
+                do="report this as a bug of safetransformers",
+                off=f'safetransformers.configure({field}="off")',
             ) from error
-        logger.exception("the padding guard failed on %s; the call goes on unguarded", hook.facts.name)
-        count("padding.failed")
+        logger.exception("the guard of %s failed on %s; the call goes on unguarded", field, hook.facts.name)
+        count(f"{field}.failed")
         return None
 
 
@@ -338,14 +358,3 @@ def _asks_for_hidden_states(module: nn.Module, call: Call) -> bool:
 def has_rows(ids: Any) -> TypeGuard[Tensor]:
     """Whether these are 2-D integer ids of more than one column: a single column has no edge to be padding."""
     return isinstance(ids, Tensor) and ids.dim() == 2 and is_integer(ids) and ids.shape[1] > 1 and ids.shape[0] > 0
-
-
-def _is_unreadable(ids: Tensor) -> bool:
-    """Whether a value cannot be read, or not without breaking a capture: traced, fake and meta tensors, CUDA graphs."""
-    return (
-        type(ids).__torch_dispatch__ is not Tensor.__torch_dispatch__  # FakeTensor, DTensor and the like
-        or ids.is_meta
-        or torch._C._get_tracing_state() is not None
-        or torch._C._functorch.is_functorch_wrapped_tensor(ids)
-        or (ids.is_cuda and torch.cuda.is_current_stream_capturing())
-    )

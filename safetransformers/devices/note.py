@@ -1,0 +1,77 @@
+"""The note on a call that died of an index: which tensor, which value, where, and which limit."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any, Final
+
+from torch import nn
+
+from .. import policies
+from ..errors import SafeTransformersError
+from ..explanation import Explanation
+from ..padding.call import Call
+from ..padding.hook import PaddingHook, hook_of
+from ..padding.plan import attached
+from .check import is_index, lengths_of
+from .findings import Finding, beyond
+from .limits import limits_of
+from .record import is_lost, of_lost
+from .texts import told
+
+# aten/src/ATen/native: Embedding.cpp, TensorAdvancedIndexing.cpp, LossNLL.cpp and ExpandUtils.h (torch 2.13).
+_INDEX: Final = re.compile(r"index out of range in self|index -?\d+ is out of bounds")
+_LABEL: Final = re.compile(r"Target (?P<label>-?\d+) is out of bounds")
+_SIZES: Final = re.compile(r"The (?:expanded )?size of (?:the )?tensor .* must match")
+
+
+def explanation(
+    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], error: BaseException
+) -> Explanation | None:
+    """What a guarded call died of, where an index beyond its table explains it; None for every other failure.
+
+    Args:
+        module: the guarded model.
+        args: of its forward.
+        kwargs: of its forward.
+        error: what forward raised.
+
+    Cost: reads of the host's memory. No device is touched: after a device-side assert none can be.
+    """
+    hook = hook_of(module)
+    if hook is None or isinstance(error, SafeTransformersError) or policies.resolve("errors", hook.layer) == "off":
+        return None
+    name, call = type(module).__name__, Call(hook.facts.parameters, args, kwargs)
+    if is_lost(error):
+        return of_lost(error) or _first(name, _too_long(module, call), is_lost=True)
+    text = str(error)
+    if isinstance(error, IndexError) and (label := _LABEL.search(text)):
+        found = [one.of(int(label["label"])) for one in _on_the_host(module, call, hook) if one.limit.kind == "label"]
+    elif isinstance(error, IndexError) and _INDEX.search(text):
+        found = [one for one in _on_the_host(module, call, hook) if one.limit.kind != "label"]
+    elif _SIZES.search(text):  # the model's own positions end at the last one, and stand beside a longer row
+        sizes = set(map(int, re.findall(r"\d+", text)))
+        found = [one for one in _too_long(module, call) if {one.value, one.limit.count} <= sizes]
+    else:
+        return None
+    return _first(name, found)
+
+
+def _first(name: str, found: list[Finding], *, is_lost: bool = False) -> Explanation | None:
+    return told(name, found[0], is_lost=is_lost) if found else None
+
+
+def _too_long(module: nn.Module, call: Call) -> list[Finding]:
+    return beyond(limits_of(module, call), {}, lengths_of(call))
+
+
+def _on_the_host(module: nn.Module, call: Call, hook: PaddingHook) -> list[Finding]:
+    """What is beyond a limit in arguments on the CPU, at the places where the caller had put them."""
+    plan = attached(call.get("input_ids"))
+    if plan is not None and plan.inputs:  # rows were rolled
+        call = Call(call.parameters, (), plan.inputs)
+    values = {name: value for name, value in call.named().items() if is_index(value) and value.device.type == "cpu"}
+    found = beyond(limits_of(module, call), values, lengths_of(call))
+    is_moved = policies.resolve("padding", hook.layer) == "exact"  # a group of the caller's rows, without their padding
+    return [replace(one, place=(), argument=None) for one in found] if is_moved else found

@@ -1,0 +1,68 @@
+"""The last calls of this process that were launched with a record, for what is told when one of them has died."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Final
+
+from ..explanation import Explanation
+from .findings import Finding, beyond
+from .limits import Limit
+from .snapshot import Snapshot
+from .texts import told
+
+# The host runs ahead of a GPU by at most about a thousand launches: a few forwards, more of tiny ones.
+_KEPT: Final = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """One call: nothing in it holds the model, or memory of a device.
+
+    Attributes:
+        model: its class's name.
+        limits: of its arguments.
+        lengths: positions that it needs, by argument.
+        snapshot: what its arguments held.
+    """
+
+    model: str
+    limits: tuple[Limit, ...]
+    lengths: dict[str, int]
+    snapshot: Snapshot
+
+    def findings(self) -> list[Finding]:
+        """What was beyond a limit; nothing where the copy did not arrive."""
+        values = self.snapshot.values()
+        return [] if values is None else beyond(self.limits, values, self.lengths)
+
+
+_records: deque[Record] = deque(maxlen=_KEPT)
+
+
+def keep(record: Record) -> None:
+    """Keep the record of a call that is about to be launched, in place of the oldest one."""
+    _records.append(record)
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether a kernel has stopped, and with it the device for this process (``AcceleratorError``, torch 2.13)."""
+    return isinstance(error, RuntimeError) and "device-side assert" in str(error)
+
+
+def of_lost(error: BaseException) -> Explanation | None:
+    """What a device-side assert was about, also where a later sync shows it: the newest record with a value beyond.
+
+    Cost: reads of the host's memory.
+    """
+    if is_lost(error):
+        for record in reversed(tuple(_records)):
+            if found := record.findings():
+                return told(record.model, found[0], is_lost=True)
+    return None
+
+
+def forget() -> None:
+    """Forget all records (for tests)."""
+    _records.clear()
