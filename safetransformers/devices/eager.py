@@ -44,6 +44,8 @@ class Proving(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch anno
         """Look at the indices of an embedding or of a loss, then run the operator."""
         if func is _aten.embedding.default:
             self._look(args[1], args[0].shape[0])
+        elif func is _aten.gather.default:  # BERT's token types, by position (5.23)
+            self._look(args[2], args[0].shape[args[1]])
         elif func in _LOSSES:
             self._look(args[1], args[0].shape[1 if args[0].dim() > 1 else 0], ignored=args[4])
         return func(*args, **(kwargs or {}))

@@ -57,8 +57,8 @@ def length_of(call: Call, side: str = "") -> int:
     if not isinstance(ids, Tensor) or ids.dim() < 2:
         return 0
     cache: Any = call.get("past_key_values") if side or call.get("decoder_input_ids") is None else None
-    before = cache.get_seq_length() if hasattr(cache, "get_seq_length") else 0
-    return ids.shape[1] + (before if isinstance(before, int) else 0)
+    is_on_device = getattr(cache, "is_compileable", True)  # static caches count on the device; a tuple is no cache
+    return ids.shape[1] + (0 if is_on_device else int(cache.get_seq_length()))
 
 
 def is_decoding(call: Call) -> bool:
@@ -72,9 +72,11 @@ def _of_side(model: nn.Module, call: Call, side: str, tables: Tables) -> list[Li
     limits = []
     if rows := _rows(model, tables.ids):
         limits.append(Limit("id", f"{side}input_ids", tables.ids, rows))
-    if not side and (rows := _rows(model, tables.token_types)):
+    types = call.get("token_type_ids")
+    is_one_type = isinstance(types, Tensor) and types.dim() == 2  # TAPAS has seven a token, each with its table
+    if not side and is_one_type and (rows := _rows(model, tables.token_types)):
         limits.append(Limit("token type", "token_type_ids", tables.token_types, rows))
-    if tables.positions and (rows := _rows(model, tables.positions)):
+    if rows := _rows(model, tables.positions):
         table = model.get_submodule(tables.positions)
         offset = int(getattr(table, "offset", 0))  # OPT, BART: added to the position inside the table's own forward
         limits.append(Limit("position", f"{side}position_ids", tables.positions, rows - offset))
@@ -106,7 +108,7 @@ def _classes(model: Any, call: Call) -> tuple[int, str]:
         return ids.shape[1], "the choices of each row"
     if isinstance(head := _output_table(model), nn.Module):
         return row_count(head), "the vocabulary of the head"
-    count = getattr(model.config, "num_labels", 0)
+    count = getattr(model, "num_labels", 0)  # of a class with a head of classes; every configuration has the number
     if count == 1 or getattr(model.config, "problem_type", None) in ("regression", "multi_label_classification"):
         return 0, ""
     return count, "config.num_labels"
@@ -122,6 +124,6 @@ def _output_table(model: Any) -> nn.Module | None:
 
 def _rows(model: nn.Module, path: str) -> int:
     try:
-        return row_count(model.get_submodule(path))
+        return row_count(model.get_submodule(path)) if path else 0
     except AttributeError:  # somebody has put another module in its place
         return 0

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import traceback
 from dataclasses import replace
 from typing import Any, Final
 
 from torch import nn
+from torch.nn import functional
 
 from .. import policies
 from ..errors import SafeTransformersError
@@ -18,10 +20,13 @@ from .check import is_index, lengths_of
 from .findings import Finding, beyond
 from .limits import limits_of
 from .record import is_lost, of_lost
+from .tables import row_count
 from .texts import told
 
 # aten/src/ATen/native: Embedding.cpp, TensorAdvancedIndexing.cpp, LossNLL.cpp and ExpandUtils.h (torch 2.13).
-_INDEX: Final = re.compile(r"index out of range in self|index -?\d+ is out of bounds")
+_INDEX: Final = re.compile(
+    r"index out of range in self|index -?\d+ is out of bounds for dimension \d+ with size (?P<rows>\d+)"
+)
 _LABEL: Final = re.compile(r"Target (?P<label>-?\d+) is out of bounds")
 _SIZES: Final = re.compile(r"The (?:expanded )?size of (?:the )?tensor .* must match")
 
@@ -46,16 +51,32 @@ def explanation(
     if is_lost(error):
         return of_lost(error) or _first(name, _too_long(module, call), is_lost=True)
     text = str(error)
-    if isinstance(error, IndexError) and (label := _LABEL.search(text)):
+    if label := _LABEL.search(text):
         found = [one.of(int(label["label"])) for one in _on_the_host(module, call, hook) if one.limit.kind == "label"]
-    elif isinstance(error, IndexError) and _INDEX.search(text):
-        found = [one for one in _on_the_host(module, call, hook) if one.limit.kind != "label"]
+    elif index := _INDEX.search(text):
+        rows = int(index["rows"]) if index["rows"] else _looked_up(error)
+        found = [one for one in _on_the_host(module, call, hook) if _is_in(module, one, rows)]
     elif _SIZES.search(text):  # the model's own positions end at the last one, and stand beside a longer row
         sizes = set(map(int, re.findall(r"\d+", text)))
         found = [one for one in _too_long(module, call) if {one.value, one.limit.count} <= sizes]
     else:
         return None
     return _first(name, found)
+
+
+def _looked_up(error: BaseException) -> int | None:
+    """The rows of the table whose lookup failed, where the traceback shows the call of ``functional.embedding``."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if frame.f_code is functional.embedding.__code__:
+            return int(frame.f_locals["weight"].shape[0])
+    return None
+
+
+def _is_in(module: nn.Module, finding: Finding, rows: int | None) -> bool:
+    """Whether a finding is about the table that has so many rows."""
+    if finding.limit.kind == "label":
+        return False
+    return rows is None or rows == row_count(module.get_submodule(finding.limit.table))
 
 
 def _first(name: str, found: list[Finding], *, is_lost: bool = False) -> Explanation | None:

@@ -23,7 +23,8 @@ class Tables:
     Attributes:
         ids: what ``input_ids`` index.
         positions: learned positions. Rotary and relative positions have no table that a long row could leave.
-        token_types: what ``token_type_ids`` index: their own table, else that of the ids, as in GPT-2.
+        token_types: what ``token_type_ids`` index. Without a table of their own they go to the ids' in some classes
+            (GPT-2), and nowhere in others (DeBERTa).
     """
 
     ids: str
@@ -93,4 +94,4 @@ def _beside(paths: dict[nn.Module, str], table: nn.Module) -> Tables:
     positions = next((name for name in names if _POSITIONS.fullmatch(name)), "")
     token_types = next((name for name in names if _TOKEN_TYPES.fullmatch(name)), "")
     dotted = f"{beside}." if beside else ""
-    return Tables(path, dotted + positions if positions else "", dotted + token_types if token_types else path)
+    return Tables(path, dotted + positions if positions else "", dotted + token_types if token_types else "")
