@@ -11,6 +11,7 @@ import torch
 import transformers
 
 from safetransformers import configure, notices, policies, unpatch
+from safetransformers.devices import record
 
 
 @pytest.fixture(autouse=True)
@@ -20,6 +21,8 @@ def defaults(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     everything = dict.fromkeys(["strict", *policies.CHOICES])
     configure(**everything)
     notices.forget()
+    record.forget()
+    monkeypatch.setattr(policies, "is_asked", False)
     torch.manual_seed(0)
     yield
     monkeypatch.undo()  # a variable that a test left wrong must not reach the calls below

@@ -35,7 +35,7 @@ def suspects(model: nn.Module, call: Call, layer: Mapping[str, Any]) -> list[Fin
         return []
     tensors = {name: value for name in _ARGUMENTS if is_index(value := call.get(name))}
     if mode == "record":
-        tensors = {name: value for name, value in tensors.items() if value.is_cuda}
+        tensors = {name: value for name, value in tensors.items() if dies_with_its_device(value)}
         if tensors:
             limits = tuple(limits_of(model, call))
             record.keep(record.Record(type(model).__name__, limits, lengths_of(call), take(tensors)))
@@ -47,6 +47,11 @@ def suspects(model: nn.Module, call: Call, layer: Mapping[str, Any]) -> list[Fin
 def is_index(value: Any) -> TypeGuard[Tensor]:
     """Whether these are integers that can index a table, and that can be read here."""
     return isinstance(value, Tensor) and value.dtype in TYPES and value.numel() > 0 and not is_unreadable(value)
+
+
+def dies_with_its_device(value: Tensor) -> bool:
+    """Whether nothing of it can be read after an assert in a kernel: on CUDA, and on HIP, which goes by that name."""
+    return value.is_cuda
 
 
 def lengths_of(call: Call) -> dict[str, int]:

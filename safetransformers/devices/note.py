@@ -20,7 +20,7 @@ from .check import is_index, lengths_of
 from .findings import Finding, beyond
 from .limits import limits_of
 from .record import is_lost, of_lost
-from .tables import row_count
+from .tables import row_count, tables_of
 from .texts import told
 
 # aten/src/ATen/native: Embedding.cpp, TensorAdvancedIndexing.cpp, LossNLL.cpp and ExpandUtils.h (torch 2.13).
@@ -55,7 +55,7 @@ def explanation(
         found = [one.of(int(label["label"])) for one in _on_the_host(module, call, hook) if one.limit.kind == "label"]
     elif index := _INDEX.search(text):
         rows = int(index["rows"]) if index["rows"] else _looked_up(error)
-        found = [one for one in _on_the_host(module, call, hook) if _is_in(module, one, rows)]
+        found = [one for one in _on_the_host(module, call, hook) if _is_in(module, call, one, rows)]
     elif _SIZES.search(text):  # the model's own positions end at the last one, and stand beside a longer row
         sizes = set(map(int, re.findall(r"\d+", text)))
         found = [one for one in _too_long(module, call) if {one.value, one.limit.count} <= sizes]
@@ -72,11 +72,15 @@ def _looked_up(error: BaseException) -> int | None:
     return None
 
 
-def _is_in(module: nn.Module, finding: Finding, rows: int | None) -> bool:
+def _is_in(module: nn.Module, call: Call, finding: Finding, rows: int | None) -> bool:
     """Whether a finding is about the table that has so many rows."""
-    if finding.limit.kind == "label":
-        return False
-    return rows is None or rows == row_count(module.get_submodule(finding.limit.table))
+    table = finding.limit.table
+    if finding.limit.kind == "label":  # moved to the right they are the decoder's ids, where none are passed
+        decoder = tables_of(module).get("decoder_")
+        if decoder is None or call.get("decoder_input_ids") is not None:
+            return False
+        table = decoder.ids
+    return rows is None or rows == row_count(module.get_submodule(table))
 
 
 def _first(name: str, found: list[Finding], *, is_lost: bool = False) -> Explanation | None:

@@ -21,6 +21,8 @@ def told(model: str, finding: Finding, *, is_lost: bool = False) -> Explanation:
         is_lost: whether a kernel has stopped at it, so that the device cannot be used any more.
     """
     code, why, do = _parts(finding)
+    if is_lost and finding.limit.kind == "length":  # the kernel did not say which table it was in
+        why = f"probably that; {why}"
     return Explanation(
         code,
         f"{_holds(finding)}, and {_has(model, finding)}",

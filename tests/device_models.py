@@ -1,0 +1,91 @@
+"""Tiny models of the kinds that limit their arguments in other ways than those of ``models.py``."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import torch
+import transformers
+from models import BOS, EOS, PAD
+from torch import Tensor, nn
+
+import safetransformers
+from safetransformers.devices.note import explanation
+from safetransformers.explanation import add_note
+
+_SIZES = {
+    "hidden_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 4,
+    "intermediate_size": 32,
+    "vocab_size": 64,
+    "max_position_embeddings": 64,
+    "pad_token_id": PAD,
+}
+
+
+class Noting:
+    """Puts the note on a failed call of a model."""
+
+    def __call__(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        if output is None:
+            error = sys.exc_info()[1]
+            assert error is not None
+            if (told := explanation(module, args, kwargs, error)) is not None:
+                add_note(error, told)
+
+
+def guarded(model: Any, **fields: Any) -> Any:
+    """A guarded model whose failed calls are noted."""
+    st = safetransformers.guard(model, **fields)
+    st.register_forward_hook(Noting(), with_kwargs=True, always_call=True)
+    return st
+
+
+def roberta() -> Any:
+    """Positions begin after the pad token's id."""
+    return transformers.RobertaModel(transformers.RobertaConfig(**_SIZES)).eval()
+
+
+def multiple_choice() -> Any:
+    """Labels are choices: rows of a third dimension."""
+    return transformers.BertForMultipleChoice(transformers.BertConfig(**_SIZES)).eval()
+
+
+def bart() -> Any:
+    """Positions of encoder and decoder begin at 2."""
+    config = transformers.BartConfig(
+        vocab_size=64,
+        d_model=32,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=4,
+        decoder_attention_heads=4,
+        encoder_ffn_dim=32,
+        decoder_ffn_dim=32,
+        max_position_embeddings=64,
+        pad_token_id=PAD,
+        eos_token_id=EOS,
+        bos_token_id=BOS,
+        decoder_start_token_id=EOS,
+    )
+    return transformers.BartForConditionalGeneration(config).eval()
+
+
+class PlaceholderModel(transformers.BertPreTrainedModel):
+    """Ids of 500 stand for images: they are replaced before they are looked up."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.inner = transformers.BertModel(config)
+        self.kinds = nn.Embedding(7, config.hidden_size)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.inner.get_input_embeddings()
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, kinds: Tensor | None = None) -> Any:
+        if kinds is not None:
+            self.kinds(kinds)
+        return self.inner(torch.where(input_ids == 500, 5, input_ids), attention_mask)
