@@ -43,6 +43,10 @@ def guarded(model: Any, **fields: Any) -> Any:
     return st
 
 
+def note_of(error: BaseException) -> str:
+    return "\n".join(note for note in getattr(error, "__notes__", ()) if note.startswith("[ST-ASSERT"))
+
+
 def roberta() -> Any:
     """Positions begin after the pad token's id."""
     return transformers.RobertaModel(transformers.RobertaConfig(**_SIZES)).eval()

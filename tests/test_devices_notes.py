@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from device_models import PlaceholderModel, bart, guarded, multiple_choice, roberta
+from device_models import PlaceholderModel, bart, guarded, multiple_choice, note_of, roberta
 from models import PAD, padded_rows, tiny
 from torch import Tensor, nn
 
@@ -109,10 +109,6 @@ def failure(model: Any, **kwargs: Any) -> Exception:
     with pytest.raises((IndexError, RuntimeError)) as info, torch.no_grad():
         model(**kwargs)
     return info.value
-
-
-def note_of(error: BaseException) -> str:
-    return "\n".join(note for note in getattr(error, "__notes__", ()) if note.startswith("[ST-ASSERT"))
 
 
 @pytest.mark.parametrize("name", FAILURES)

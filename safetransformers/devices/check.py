@@ -33,7 +33,7 @@ def suspects(model: nn.Module, call: Call, layer: Mapping[str, Any]) -> list[Fin
     mode = policies.resolve("device_checks", layer)
     if mode == "off" or is_decoding(call):
         return []
-    tensors = {name: value for name in _ARGUMENTS if is_index(value := call.get(name))}
+    tensors = indices_of(call)
     if mode == "record":
         tensors = {name: value for name, value in tensors.items() if dies_with_its_device(value)}
         if tensors:
@@ -44,8 +44,12 @@ def suspects(model: nn.Module, call: Call, layer: Mapping[str, Any]) -> list[Fin
     return beyond(limits_of(model, call), values, lengths_of(call))
 
 
-def is_index(value: Any) -> TypeGuard[Tensor]:
-    """Whether these are integers that can index a table, and that can be read here."""
+def indices_of(call: Call) -> dict[str, Tensor]:
+    """The arguments that index a table, and that can be read here."""
+    return {name: value for name in _ARGUMENTS if _is_index(value := call.get(name))}
+
+
+def _is_index(value: Any) -> TypeGuard[Tensor]:
     return isinstance(value, Tensor) and value.dtype in TYPES and value.numel() > 0 and not is_unreadable(value)
 
 

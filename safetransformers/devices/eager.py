@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..counts import count
 from ..errors import IndexOutOfRangeError
+from ..padding.scope import is_untouched
 from .findings import Finding, is_outside
 from .texts import told
 
@@ -104,8 +105,9 @@ class EndOfProof:
     """The forward hook that ends the look at a suspected call, also where it failed."""
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        """Leave the mode of this thread's call of the module, if there is one."""
-        end_proof(module)
+        """Leave the mode of this thread's call of the module, if there is one, and the guard does not run it inside."""
+        if not is_untouched(module):
+            end_proof(module)
 
 
 def start_proof(module: nn.Module, model: str, suspects: list[Finding]) -> None:

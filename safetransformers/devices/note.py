@@ -16,7 +16,7 @@ from ..explanation import Explanation
 from ..padding.call import Call
 from ..padding.hook import PaddingHook, hook_of
 from ..padding.plan import attached
-from .check import is_index, lengths_of
+from .check import indices_of, lengths_of
 from .findings import Finding, beyond
 from .limits import limits_of
 from .record import is_lost, of_lost
@@ -96,7 +96,7 @@ def _on_the_host(module: nn.Module, call: Call, hook: PaddingHook) -> list[Findi
     plan = attached(call.get("input_ids"))
     if plan is not None and plan.inputs:  # rows were rolled
         call = Call(call.parameters, (), plan.inputs)
-    values = {name: value for name, value in call.named().items() if is_index(value) and value.device.type == "cpu"}
+    values = {name: value for name, value in indices_of(call).items() if value.device.type == "cpu"}
     found = beyond(limits_of(module, call), values, lengths_of(call))
     is_moved = policies.resolve("padding", hook.layer) == "exact"  # a group of the caller's rows, without their padding
     return [replace(one, place=(), argument=None) for one in found] if is_moved else found

@@ -66,6 +66,7 @@ def _copied(group: Mapping[str, Tensor]) -> _Buffer:
     flat = [tensor.reshape(-1) for tensor in group.values()]
     whole = torch.cat(flat) if len(flat) > 1 else flat[0]
     data = torch.empty(whole.shape, dtype=whole.dtype, device="cpu", pin_memory=whole.is_cuda)
-    data[0] = data[-1] = _MARK
+    for end in (data[0], data[-1]):
+        end.fill_(_MARK)
     data.copy_(whole, non_blocking=True)
     return _Buffer(data, {name: tuple(tensor.shape) for name, tensor in group.items()})
