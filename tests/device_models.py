@@ -11,8 +11,10 @@ from models import BOS, EOS, PAD
 from torch import Tensor, nn
 
 import safetransformers
+from safetransformers import policies
 from safetransformers.devices.note import explanation
 from safetransformers.explanation import add_note
+from safetransformers.padding.hook import hook_of
 
 _SIZES = {
     "hidden_size": 32,
@@ -32,15 +34,21 @@ class Noting:
         if output is None:
             error = sys.exc_info()[1]
             assert error is not None
-            if (told := explanation(module, args, kwargs, error)) is not None:
+            hook = hook_of(module)
+            assert hook is not None
+            arguments = {**dict(zip(hook.facts.parameters, args, strict=False)), **kwargs}
+            if (
+                policies.resolve("errors", hook.layer) != "off"
+                and (told := explanation(module, arguments, error, hook.layer)) is not None
+            ):
                 add_note(error, told)
 
 
 def guarded(model: Any, **fields: Any) -> Any:
     """A guarded model whose failed calls are noted."""
-    st = safetransformers.guard(model, **fields)
-    st.register_forward_hook(Noting(), with_kwargs=True, always_call=True)
-    return st
+    model = safetransformers.guard(model, **fields)
+    model.register_forward_hook(Noting(), with_kwargs=True, always_call=True)
+    return model
 
 
 def note_of(error: BaseException) -> str:

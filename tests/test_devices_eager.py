@@ -90,6 +90,15 @@ def test_no_look_outlives_the_call(ids: Tensor) -> None:
     assert _get_current_dispatch_mode() is None
 
 
+def test_taking_the_guard_off_leaves_nothing_behind() -> None:
+    model, plain = st.guard(tiny("gpt2"), device_checks="eager"), tiny("gpt2")
+    with pytest.raises(IndexOutOfRangeError):
+        model(input_ids=_BAD)
+    st.unguard(model)
+    assert vars(model).keys() == vars(plain).keys()
+    assert not model._forward_hooks and not model._forward_pre_hooks and not model._forward_hooks_always_called
+
+
 def test_a_prompt_is_looked_at_once_and_decoding_never() -> None:
     for name in ("gpt2", "t5"):
         model = st.guard(tiny(name), device_checks="eager")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from device_models import guarded, note_of
+from device_models import PlaceholderModel, guarded, note_of
 from models import tiny
 from test_devices_notes import with_value
 from test_padding_cost import _counted_reads
@@ -96,15 +96,23 @@ def test_generating_is_recorded_once_by_its_prompt(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.usefixtures("recorded")
-def test_a_call_of_a_lost_device_is_noted_with_the_newest_value_beyond_a_limit() -> None:
+def test_a_call_of_a_lost_device_is_noted_with_the_value_that_the_kernel_stopped_at() -> None:
     model = guarded(tiny("bert-classifier"), device_checks="record")
-    for ids in (with_value(71, 0, 0), with_value(72, 1, 1), _IDS):
-        with pytest.raises((IndexError, RuntimeError)) as info:
-            model(input_ids=ids, attention_mask=_Dead.tensor())
+    for ids in (with_value(71, 0, 0), with_value(72, 1, 1)):
+        with pytest.raises(IndexError):
+            model(input_ids=ids)
+    model.register_forward_pre_hook(lambda *_: _unarrive(record._records[-1]))
+    with pytest.raises(RuntimeError) as info:  # launched after it: neither its kernels ran, nor its copy
+        model(input_ids=_IDS, attention_mask=_Dead.tensor())
     note = note_of(info.value)
     assert "input_ids holds 72 at row 1, column 1" in note
     assert "start Python anew" in note and 'model.to("cpu")(**batch.to("cpu"))' in note
     assert len(note.splitlines()) <= 10
+
+
+def _unarrive(one: record.Record) -> None:
+    for buffer in one.snapshot.buffers:
+        buffer.data[-1] = snapshot._MARK
 
 
 class _Dead(Tensor):
@@ -117,6 +125,15 @@ class _Dead(Tensor):
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         raise RuntimeError(_LOST)
+
+
+@pytest.mark.usefixtures("recorded")
+def test_a_call_that_ran_to_its_end_is_not_blamed_for_the_loss_of_a_later_one() -> None:
+    model = st.guard(PlaceholderModel(tiny("bert").config), device_checks="record")
+    model(input_ids=with_value(500, 0, 0))
+    assert st.explain(RuntimeError(_LOST)).code == "ST-ASSERT-001"  # type: ignore[union-attr]  # it may be the one
+    model(input_ids=_IDS)
+    assert st.explain(RuntimeError(_LOST)).code == "ST-ASSERT-501"  # type: ignore[union-attr]
 
 
 @pytest.mark.usefixtures("recorded")
@@ -137,7 +154,7 @@ def test_a_copy_that_never_arrived_says_nothing() -> None:
     assert values is not None
     assert torch.equal(values["labels"], with_value(1000, 0, 0)) and torch.equal(values["input_ids"], _IDS)
     waiting = snapshot.take({"input_ids": _IDS})
-    waiting.buffers[0].data[-1] = snapshot._MARK
+    _unarrive(record.Record("Model", (), {}, waiting))
     assert waiting.values() is None
 
 

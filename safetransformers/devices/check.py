@@ -40,7 +40,7 @@ def suspects(model: nn.Module, call: Call, layer: Mapping[str, Any]) -> list[Fin
             limits = tuple(limits_of(model, call))
             record.keep(record.Record(type(model).__name__, limits, lengths_of(call), take(tensors)))
         return []
-    values = {name: value.cpu() for name, value in tensors.items()}
+    values = take(tensors, waits=True).values() or {}
     return beyond(limits_of(model, call), values, lengths_of(call))
 
 

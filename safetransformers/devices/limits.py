@@ -102,7 +102,7 @@ def _longest(model: Any, table: nn.Module, rows: int) -> int:
 def _classes(model: Any, call: Call) -> tuple[int, str]:
     """How many classes the labels are of, and what gives their number; 0 where labels are no classes."""
     labels, ids = call.get("labels"), call.get("input_ids")
-    if not isinstance(labels, Tensor):
+    if not isinstance(labels, Tensor) or labels.dim() > 2:  # a class for each pixel has an ignored one of its own
         return 0, ""
     if isinstance(ids, Tensor) and ids.dim() == 3 and labels.dim() == 1:
         return ids.shape[1], "the choices of each row"

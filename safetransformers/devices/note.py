@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import traceback
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -11,10 +12,8 @@ from torch import nn
 from torch.nn import functional
 
 from .. import policies
-from ..errors import SafeTransformersError
 from ..explanation import Explanation
 from ..padding.call import Call
-from ..padding.hook import PaddingHook, hook_of
 from ..padding.plan import attached
 from .check import indices_of, lengths_of
 from .findings import Finding, beyond
@@ -32,30 +31,28 @@ _SIZES: Final = re.compile(r"The (?:expanded )?size of (?:the )?tensor .* must m
 
 
 def explanation(
-    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], error: BaseException
+    module: nn.Module, arguments: Mapping[str, Any], error: BaseException, layer: Mapping[str, Any]
 ) -> Explanation | None:
     """What a guarded call died of, where an index beyond its table explains it; None for every other failure.
 
     Args:
         module: the guarded model.
-        args: of its forward.
-        kwargs: of its forward.
+        arguments: that its forward got, or its generate(), by name.
         error: what forward raised.
+        layer: the model's own policy fields.
 
     Cost: reads of the host's memory. No device is touched: after a device-side assert none can be.
     """
-    hook = hook_of(module)
-    if hook is None or isinstance(error, SafeTransformersError) or policies.resolve("errors", hook.layer) == "off":
-        return None
-    name, call = type(module).__name__, Call(hook.facts.parameters, args, kwargs)
+    name = type(module).__name__
+    call = Call((), (), {"input_ids": arguments.get("inputs"), **arguments})  # generate() names its prompt so
     if is_lost(error):
         return of_lost(error) or _first(name, _too_long(module, call), is_lost=True)
     text = str(error)
     if label := _LABEL.search(text):
-        found = [one.of(int(label["label"])) for one in _on_the_host(module, call, hook) if one.limit.kind == "label"]
+        found = [one.of(int(label["label"])) for one in _on_the_host(module, call, layer) if one.limit.kind == "label"]
     elif index := _INDEX.search(text):
         rows = int(index["rows"]) if index["rows"] else _looked_up(error)
-        found = [one for one in _on_the_host(module, call, hook) if _is_in(module, call, one, rows)]
+        found = [one for one in _on_the_host(module, call, layer) if _is_in(module, call, one, rows)]
     elif _SIZES.search(text):  # the model's own positions end at the last one, and stand beside a longer row
         sizes = set(map(int, re.findall(r"\d+", text)))
         found = [one for one in _too_long(module, call) if {one.value, one.limit.count} <= sizes]
@@ -91,12 +88,12 @@ def _too_long(module: nn.Module, call: Call) -> list[Finding]:
     return beyond(limits_of(module, call), {}, lengths_of(call))
 
 
-def _on_the_host(module: nn.Module, call: Call, hook: PaddingHook) -> list[Finding]:
+def _on_the_host(module: nn.Module, call: Call, layer: Mapping[str, Any]) -> list[Finding]:
     """What is beyond a limit in arguments on the CPU, at the places where the caller had put them."""
     plan = attached(call.get("input_ids"))
     if plan is not None and plan.inputs:  # rows were rolled
-        call = Call(call.parameters, (), plan.inputs)
+        call = Call((), (), plan.inputs)
     values = {name: value for name, value in indices_of(call).items() if value.device.type == "cpu"}
     found = beyond(limits_of(module, call), values, lengths_of(call))
-    is_moved = policies.resolve("padding", hook.layer) == "exact"  # a group of the caller's rows, without their padding
+    is_moved = policies.resolve("padding", layer) == "exact"  # a group of the caller's rows, without their padding
     return [replace(one, place=(), argument=None) for one in found] if is_moved else found

@@ -6,14 +6,16 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
+import torch
+
 from ..explanation import Explanation
-from .findings import Finding, beyond
+from .findings import beyond
 from .limits import Limit
 from .snapshot import Snapshot
 from .texts import told
 
-# The host runs ahead of a GPU by at most about a thousand launches: a few forwards, more of tiny ones.
-_KEPT: Final = 16
+# The host runs ahead of a GPU by at most about a thousand launches, which are a few forwards.
+_KEPT: Final = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,11 +34,6 @@ class Record:
     lengths: dict[str, int]
     snapshot: Snapshot
 
-    def findings(self) -> list[Finding]:
-        """What was beyond a limit; nothing where the copy did not arrive."""
-        values = self.snapshot.values()
-        return [] if values is None else beyond(self.limits, values, self.lengths)
-
 
 _records: deque[Record] = deque(maxlen=_KEPT)
 
@@ -52,14 +49,21 @@ def is_lost(error: BaseException) -> bool:
 
 
 def of_lost(error: BaseException) -> Explanation | None:
-    """What a device-side assert was about, also where a later sync shows it: the newest record with a value beyond.
+    """What a device-side assert was about, also where a later sync shows it; None where the records do not tell.
+
+    Of each device only the newest record that has arrived counts: the calls before it had run to their end, and those
+    after it had not begun.
 
     Cost: reads of the host's memory.
     """
-    if is_lost(error):
-        for record in reversed(tuple(_records)):
-            if found := record.findings():
-                return told(record.model, found[0], is_lost=True)
+    told_of: set[torch.device] = set()
+    for record in reversed(tuple(_records)) if is_lost(error) else ():
+        values = record.snapshot.values()
+        if values is None or record.snapshot.devices <= told_of:
+            continue
+        told_of |= record.snapshot.devices
+        if found := beyond(record.limits, values, record.lengths):
+            return told(record.model, found[0], is_lost=True)
     return None
 
 

@@ -19,6 +19,7 @@ TYPES: Final = (torch.int64, torch.int32)
 class _Buffer:
     """Arguments of one device and type, one after the other in memory of the host."""
 
+    device: torch.device
     data: Tensor
     shapes: dict[str, tuple[int, ...]]
 
@@ -40,6 +41,11 @@ class Snapshot:
 
     buffers: tuple[_Buffer, ...]
 
+    @property
+    def devices(self) -> frozenset[torch.device]:
+        """Where the tensors were."""
+        return frozenset(buffer.device for buffer in self.buffers)
+
     def values(self) -> dict[str, Tensor] | None:
         """The tensors by argument, on the host; None where a copy did not arrive (or has not yet)."""
         if not all(buffer.has_arrived() for buffer in self.buffers):
@@ -47,26 +53,28 @@ class Snapshot:
         return {name: value for buffer in self.buffers for name, value in buffer.values().items()}
 
 
-def take(tensors: Mapping[str, Tensor]) -> Snapshot:
-    """Start the copy of these tensors to the host, without waiting for it.
+def take(tensors: Mapping[str, Tensor], *, waits: bool = False) -> Snapshot:
+    """Copy these tensors to the host, as a rule without waiting for it.
 
     Args:
         tensors: of ``TYPES``, not empty, by argument.
+        waits: whether the values are needed at once.
 
     Cost: one asynchronous copy for each device and type of integer, as a rule one in all, and where it holds several
-    arguments one small kernel that puts them together. No sync. Pinned memory comes from torch's cache of it.
+    arguments one small kernel that puts them together. No sync, unless it ``waits``. Pinned memory comes from torch's
+    cache of it.
     """
     groups: dict[tuple[torch.device, torch.dtype], dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         groups.setdefault((tensor.device, tensor.dtype), {})[name] = tensor.detach()
-    return Snapshot(tuple(_copied(group) for group in groups.values()))
+    return Snapshot(tuple(_copied(group, waits) for group in groups.values()))
 
 
-def _copied(group: Mapping[str, Tensor]) -> _Buffer:
+def _copied(group: Mapping[str, Tensor], waits: bool) -> _Buffer:
     flat = [tensor.reshape(-1) for tensor in group.values()]
     whole = torch.cat(flat) if len(flat) > 1 else flat[0]
     data = torch.empty(whole.shape, dtype=whole.dtype, device="cpu", pin_memory=whole.is_cuda)
     for end in (data[0], data[-1]):
         end.fill_(_MARK)
-    data.copy_(whole, non_blocking=True)
-    return _Buffer(data, {name: tuple(tensor.shape) for name, tensor in group.items()})
+    data.copy_(whole, non_blocking=not waits)
+    return _Buffer(whole.device, data, {name: tuple(tensor.shape) for name, tensor in group.items()})

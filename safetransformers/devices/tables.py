@@ -62,21 +62,28 @@ def row_count(table: nn.Module) -> int:
 
 
 def _ids_table(model: Any, side: str) -> nn.Module | None:
-    """The table of one side's ids: that of the encoder or decoder, else the model's own, else that of its one part."""
+    """The table of one side's ids: the encoder's or decoder's, else the model's own, else the one of its vocabulary."""
     if side:
         return _asked(_part(model, "get_decoder")) if model.config.is_encoder_decoder else None
     encoder = _part(model, "get_encoder") if model.config.is_encoder_decoder else None
     found = _asked(encoder) or _asked(model)
     if found is not None:
         return found
-    parts = {table for part in model.modules() if part is not model and (table := _asked(part)) is not None}
-    return parts.pop() if len(parts) == 1 else None
+    text = _part(model.config, "get_text_config")
+    size = getattr(text, "vocab_size", None)
+    sized = [part for part in model.modules() if isinstance(part, nn.Embedding) and part.num_embeddings == size]
+    return sized[0] if len(sized) == 1 else None
 
 
 def _part(model: Any, getter: str) -> Any:
     try:
         return getattr(model, getter)()
-    except (AttributeError, NotImplementedError, TypeError):  # this class has none, or does not say
+    except (
+        AttributeError,
+        NotImplementedError,
+        TypeError,
+        ValueError,
+    ):  # this class has none, several, or does not say
         return None
 
 

@@ -8,7 +8,7 @@ from ..explanation import Explanation
 from .findings import Finding
 from .limits import IGNORED_LABEL
 
-_LOST: Final = "the CUDA context is lost: start Python anew"
+_LOST: Final = "probably the kernel stopped at this; {why}; the device's context is lost: start Python anew"
 _REPLAY: Final = 'model.to("cpu")(**batch.to("cpu"))  # in a new process: the same batch names its line on the CPU'
 
 
@@ -21,12 +21,10 @@ def told(model: str, finding: Finding, *, is_lost: bool = False) -> Explanation:
         is_lost: whether a kernel has stopped at it, so that the device cannot be used any more.
     """
     code, why, do = _parts(finding)
-    if is_lost and finding.limit.kind == "length":  # the kernel did not say which table it was in
-        why = f"probably that; {why}"
     return Explanation(
         code,
         f"{_holds(finding)}, and {_has(model, finding)}",
-        "; ".join([why, _LOST] if is_lost else [why]),
+        _LOST.format(why=why) if is_lost else why,
         "\n".join([do, _REPLAY] if is_lost else [do]),
     )
 

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from .. import policies
+from ..devices.eager import EndOfProof
 from .facts import facts_of
 from .generate import GuardedGenerate
 from .hook import PaddingHook, RestoreHook, hook_of
@@ -39,7 +40,7 @@ def detach(model: Any) -> None:
         (model._forward_pre_hooks, model._forward_pre_hooks_with_kwargs),
         (model._forward_hooks, model._forward_hooks_with_kwargs),
     ):
-        for key in [key for key, hook in hooks.items() if isinstance(hook, (PaddingHook, RestoreHook))]:
+        for key in [key for key, hook in hooks.items() if isinstance(hook, (PaddingHook, RestoreHook, EndOfProof))]:
             del hooks[key]
             with_kwargs.pop(key, None)
             model._forward_hooks_always_called.pop(key, None)
