@@ -22,6 +22,7 @@ import safetransformers
 EMPTY = "empty module"
 MASK_ON_EMPTY = f"{EMPTY}, a mask passed"
 TARGET_EMPTY_US = 2.0
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 TARGET_MODEL = 1.02
 
 
@@ -38,12 +39,12 @@ def small() -> BertConfig:
     return BertConfig(hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536)
 
 
-def pair(model: Callable[[], nn.Module]) -> tuple[nn.Module, nn.Module]:
+def pair(model: Callable[[], nn.Module], **fields: Any) -> tuple[nn.Module, nn.Module]:
     """The same model plain and guarded."""
     torch.manual_seed(0)
-    plain = model().eval()
+    plain = model().to(DEVICE).eval()
     torch.manual_seed(0)
-    return plain, safetransformers.guard(model().eval())
+    return plain, safetransformers.guard(model().to(DEVICE).eval(), **fields)
 
 
 def seconds(call: Callable[[], Any], repeats: int) -> float:
@@ -51,6 +52,8 @@ def seconds(call: Callable[[], Any], repeats: int) -> float:
     start = time.perf_counter()
     for _ in range(repeats):
         call()
+    if DEVICE == "cuda":
+        torch.cuda.synchronize()
     return (time.perf_counter() - start) / repeats
 
 
@@ -58,11 +61,13 @@ def compare(name: str, plain: Callable[[], Any], guarded: Callable[[], Any], rou
     """Time both in turns, print the line, add the row."""
     for call in (plain, guarded):
         seconds(call, repeats)
+    if DEVICE == "cuda":
+        name += f", on {torch.cuda.get_device_name()}"
     times = [(seconds(plain, repeats), seconds(guarded, repeats)) for _ in range(rounds)]
     (first_a, a, third_a), (first_b, b, third_b) = (quartiles(list(column)) for column in zip(*times, strict=True))
     added_us, ratio = (b - a) * 1e6, b / a
     told = f"adds {added_us:.2f} us"
-    if name == MASK_ON_EMPTY:
+    if name.startswith(MASK_ON_EMPTY) and "device_checks" not in name:
         told += f", target at most {TARGET_EMPTY_US}: {'met' if added_us <= TARGET_EMPTY_US else 'MISSED'}"
     elif not name.startswith(EMPTY):
         told += f", {verdict(ratio, TARGET_MODEL)}"
@@ -89,7 +94,7 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(0)
-    full = torch.randint(1000, 2000, (8, 128), generator=generator)
+    full = torch.randint(1000, 2000, (8, 128), generator=generator).to(DEVICE)
     ones, padded = torch.ones_like(full), full.clone()
     padded[1:, 100:] = 0
     mask = (padded != 0).long()
@@ -108,6 +113,14 @@ def main() -> None:
         )
         for name, ids, theirs, ours in runs:
             a, b = partial(plain, input_ids=ids, **theirs), partial(guarded, input_ids=ids, **ours)
+            compare(f"BERT 8 x 128, {name}", a, b, max(rounds // 3, 4), 3)
+        for checks in ("record", "eager"):
+            name = f'a mask passed, device_checks="{checks}"'
+            plain, guarded = pair(lambda: Empty(config), device_checks=checks)
+            a, b = (partial(model, input_ids=full, attention_mask=ones) for model in (plain, guarded))
+            compare(f"{EMPTY}, {name}", a, b, rounds, 2000)
+            plain, guarded = pair(lambda: BertModel(small()), device_checks=checks)
+            a, b = (partial(model, input_ids=padded, attention_mask=mask) for model in (plain, guarded))
             compare(f"BERT 8 x 128, {name}", a, b, max(rounds // 3, 4), 3)
 
 

@@ -26,8 +26,6 @@ from safetransformers.padding.call import Call
 
 _SHARDS = 2
 _IDS = torch.stack([random_rows((9,), seed=row)[0] for row in range(2)])
-# Its rows are looked up in a table of text beside that of its audio codes.
-_TEXT_IN_ANOTHER_TABLE = {"csm"}
 
 
 class Outcome(NamedTuple):
@@ -85,7 +83,7 @@ def test_every_architecture_is_refused_what_fails_and_nothing_else(shard: int) -
             seen[limit.kind] += 1
             if got.is_refused and not got.fails:
                 wrong.append(f"{triple.cls_name} takes {limit.argument}={value}")
-            if limit.kind == "id" and triple.model_type not in _TEXT_IN_ANOTHER_TABLE:
+            if limit.kind == "id":
                 is_beyond = not 0 <= value < limit.count
                 if got.fails != is_beyond or got.is_refused != is_beyond:
                     wrong.append(f"{triple.cls_name}: {limit} is not the limit of {value}: {got.eager!r}")

@@ -111,7 +111,7 @@ def _classes(model: Any, call: Call) -> tuple[int, str]:
     count = getattr(model, "num_labels", 0)  # of a class with a head of classes; every configuration has the number
     if count == 1 or getattr(model.config, "problem_type", None) in ("regression", "multi_label_classification"):
         return 0, ""
-    return count, "config.num_labels"
+    return count, "num_labels"
 
 
 def _output_table(model: Any) -> nn.Module | None:

@@ -82,6 +82,6 @@ def _of_label(finding: Finding) -> tuple[str, str]:
     why = f"labels go from 0 to {limit.count - 1}, and {IGNORED_LABEL} is left out by the loss"
     if value < 0:
         return f"{why}; no other negative number is", f"labels[labels == {value}] = {IGNORED_LABEL}"
-    if limit.table == "config.num_labels":
+    if limit.table == "num_labels":
         return why, f"from_pretrained(..., num_labels={value + 1})  # or more; labels start at 0"
     return why, "labels of the tokenizer that the ids are of; model.resize_token_embeddings(len(tokenizer))"

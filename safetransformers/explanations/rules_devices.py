@@ -9,6 +9,7 @@ from ..explanation import Explanation
 from .rule import Facts, Rule
 
 _ATEN: Final = "torch 2.13.0, aten/src/ATen"
+_RECORD: Final = 'safetransformers.configure(device_checks="record") names the value the next time'
 _CACHING: Final = "torch 2.13.0, c10/cuda/CUDACachingAllocator.cpp (hipified for ROCm), c10/xpu/XPUCachingAllocator.cpp"
 _SMALLER: Final = (
     "a smaller batch (gradient_accumulation_steps keeps the effective one), shorter texts, dtype=torch.bfloat16, "
@@ -128,7 +129,7 @@ RULES: Final = (
         r"Assertion `t >= 0 && t < n_classes` failed",
         "a label is not one of the classes: negative, or as large as their number",
         "the loss on the GPU checks each label (-100 is ignored); the CUDA context is lost, so start Python anew",
-        "labels.min(), labels.max() against model.config.num_labels, before the batch goes to the GPU",
+        f"labels.min(), labels.max() against model.config.num_labels, before the batch goes to the GPU; {_RECORD}",
         source=f"{_ATEN}/native/cuda/NLLLoss2d.cu and Loss.cu",
     ),
     Rule(
@@ -138,7 +139,7 @@ RULES: Final = (
         "an id is not in the table that it looks up: probably a token id or a position beyond the embedding",
         "the CUDA context is lost, so start Python anew",
         "input_ids.max() against model.get_input_embeddings().num_embeddings; the length against "
-        "config.max_position_embeddings; after new tokens model.resize_token_embeddings(len(tokenizer))",
+        f"config.max_position_embeddings; after new tokens model.resize_token_embeddings(len(tokenizer)); {_RECORD}",
         source=f"{_ATEN}/native/cuda/Indexing.cu and IndexKernel.cu",
     ),
     Rule(
@@ -167,7 +168,8 @@ RULES: Final = (
         "the line that the traceback shows is probably a later one, because kernels run on their own; lines with "
         "'Assertion' "
         "above it name the check. Most often a label or a token id is out of range",
-        "start Python anew; run the same batch on the CPU, where the error names its line; or CUDA_LAUNCH_BLOCKING=1",
+        f"start Python anew; run the same batch on the CPU, where the error names its line; or "
+        f"CUDA_LAUNCH_BLOCKING=1; {_RECORD}",
         is_generic=True,
         source="torch 2.13.0, c10/cuda/CUDAException.cpp",
     ),
