@@ -6,6 +6,7 @@ error of torch is raised by hand.
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import pytest
@@ -87,12 +88,12 @@ def test_a_step_of_decoding_costs_nothing() -> None:
 
 @pytest.mark.usefixtures("recorded")
 def test_generating_is_recorded_once_by_its_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
-    kept: list[record.Record] = []
-    monkeypatch.setattr(record, "keep", kept.append)
+    kept: list[snapshot.Snapshot] = []
+    monkeypatch.setattr(record, "keep", lambda model, lengths, taken: kept.append(taken))
     model = st.guard(tiny("t5"), device_checks="record")
     model.generate(_IDS, max_new_tokens=4, min_new_tokens=4)
     (one,) = kept
-    assert torch.equal(one.snapshot.values()["input_ids"], _IDS)
+    assert torch.equal(one.values()["input_ids"], _IDS)
 
 
 @pytest.mark.usefixtures("recorded")
@@ -101,7 +102,7 @@ def test_a_call_of_a_lost_device_is_noted_with_the_value_that_the_kernel_stopped
     for ids in (with_value(71, 0, 0), with_value(72, 1, 1)):
         with pytest.raises(IndexError):
             model(input_ids=ids)
-    model.register_forward_pre_hook(lambda *_: _unarrive(record._records[-1]))
+    model.register_forward_pre_hook(lambda *_: _unarrive(record._records[-1].snapshot))
     with pytest.raises(RuntimeError) as info:  # launched after it: neither its kernels ran, nor its copy
         model(input_ids=_IDS, attention_mask=_Dead.tensor())
     note = note_of(info.value)
@@ -110,8 +111,8 @@ def test_a_call_of_a_lost_device_is_noted_with_the_value_that_the_kernel_stopped
     assert len(note.splitlines()) <= 10
 
 
-def _unarrive(one: record.Record) -> None:
-    for buffer in one.snapshot.buffers:
+def _unarrive(one: snapshot.Snapshot) -> None:
+    for buffer in one.buffers:
         buffer.data[-1] = snapshot._MARK
 
 
@@ -154,16 +155,20 @@ def test_a_copy_that_never_arrived_says_nothing() -> None:
     assert values is not None
     assert torch.equal(values["labels"], with_value(1000, 0, 0)) and torch.equal(values["input_ids"], _IDS)
     waiting = snapshot.take({"input_ids": _IDS})
-    _unarrive(record.Record("Model", (), {}, waiting))
+    _unarrive(waiting)
     assert waiting.values() is None
 
 
-def test_a_record_holds_neither_the_model_nor_more_than_a_few_calls() -> None:
-    ids = torch.ones(1, 2, dtype=torch.int64)
+def test_a_record_keeps_neither_the_model_nor_more_than_a_few_calls() -> None:
+    model = tiny("gpt2")
     for _ in range(100):
-        record.keep(record.Record("Model", (), {}, snapshot.take({"input_ids": ids})))
+        record.keep(model, {}, snapshot.take({"input_ids": with_value(99, 0, 0)}))
     assert len(record._records) == record._KEPT
-    assert all(type(buffer.data) is Tensor for one in record._records for buffer in one.snapshot.buffers)
+    assert st.explain(RuntimeError(_LOST)).code == "ST-ASSERT-001"  # type: ignore[union-attr]
+    gone = weakref.ref(model)
+    del model
+    assert gone() is None
+    assert st.explain(RuntimeError(_LOST)).code == "ST-ASSERT-501"  # type: ignore[union-attr]
 
 
 def test_strict_mode_records() -> None:

@@ -37,8 +37,7 @@ def suspects(model: nn.Module, call: Call, layer: Mapping[str, Any]) -> list[Fin
     if mode == "record":
         tensors = {name: value for name, value in tensors.items() if dies_with_its_device(value)}
         if tensors:
-            limits = tuple(limits_of(model, call))
-            record.keep(record.Record(type(model).__name__, limits, lengths_of(call), take(tensors)))
+            record.keep(model, lengths_of(call), take(tensors))
         return []
     values = take(tensors, waits=True).values() or {}
     return beyond(limits_of(model, call), values, lengths_of(call))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Final, Literal
 
 from torch import Tensor, nn
 
 from ..padding.call import Call
-from .tables import Tables, row_count, tables_of
+from .tables import Tables, row_count, said, tables_of
 
 IGNORED_LABEL: Final = -100
 """The label that losses leave out (``ignore_index`` of ``cross_entropy``, torch 2.13; loss/loss_utils.py, 5.23)."""
@@ -77,7 +78,7 @@ def _of_side(model: nn.Module, call: Call, side: str, tables: Tables) -> list[Li
     if not side and is_one_type and (rows := _rows(model, tables.token_types)):
         limits.append(Limit("token type", "token_type_ids", tables.token_types, rows))
     if rows := _rows(model, tables.positions):
-        table = model.get_submodule(tables.positions)
+        table = attrgetter(tables.positions)(model)
         offset = int(getattr(table, "offset", 0))  # OPT, BART: added to the position inside the table's own forward
         limits.append(Limit("position", f"{side}position_ids", tables.positions, rows - offset))
         if call.get(f"{side}position_ids") is None:
@@ -95,8 +96,8 @@ def _longest(model: Any, table: nn.Module, rows: int) -> int:
     padding = getattr(table, "padding_idx", None)
     if padding is not None:
         return int(rows - padding - 1)
-    said = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    return min(rows, said) if isinstance(said, int) and said > 0 else rows
+    configured = getattr(said(model.config, "get_text_config"), "max_position_embeddings", None)
+    return min(rows, configured) if isinstance(configured, int) and configured > 0 else rows
 
 
 def _classes(model: Any, call: Call) -> tuple[int, str]:
@@ -106,7 +107,7 @@ def _classes(model: Any, call: Call) -> tuple[int, str]:
         return 0, ""
     if isinstance(ids, Tensor) and ids.dim() == 3 and labels.dim() == 1:
         return ids.shape[1], "the choices of each row"
-    if isinstance(head := _output_table(model), nn.Module):
+    if isinstance(head := said(model, "get_output_embeddings"), nn.Module):
         return row_count(head), "the vocabulary of the head"
     count = getattr(model, "num_labels", 0)  # of a class with a head of classes; every configuration has the number
     if count == 1 or getattr(model.config, "problem_type", None) in ("regression", "multi_label_classification"):
@@ -114,16 +115,8 @@ def _classes(model: Any, call: Call) -> tuple[int, str]:
     return count, "num_labels"
 
 
-def _output_table(model: Any) -> nn.Module | None:
-    try:
-        head = model.get_output_embeddings()
-    except (AttributeError, NotImplementedError):  # this class has none
-        return None
-    return head if isinstance(head, nn.Module) else None
-
-
 def _rows(model: nn.Module, path: str) -> int:
     try:
-        return row_count(model.get_submodule(path)) if path else 0
+        return row_count(attrgetter(path)(model)) if path else 0
     except AttributeError:  # somebody has put another module in its place
         return 0

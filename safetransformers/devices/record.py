@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
 import torch
+from torch import nn
 
 from ..explanation import Explanation
+from ..padding.call import Call
 from .findings import beyond
-from .limits import Limit
+from .limits import limits_of
 from .snapshot import Snapshot
 from .texts import told
 
@@ -20,17 +23,15 @@ _KEPT: Final = 8
 
 @dataclass(frozen=True, eq=False)
 class Record:
-    """One call: nothing in it holds the model, or memory of a device.
+    """One call: nothing in it keeps the model alive, or memory of a device.
 
     Attributes:
-        model: its class's name.
-        limits: of its arguments.
+        model: whose call it was. Its limits are read when they are needed, which takes no device.
         lengths: positions that it needs, by argument.
         snapshot: what its arguments held.
     """
 
-    model: str
-    limits: tuple[Limit, ...]
+    model: weakref.ref[nn.Module]
     lengths: dict[str, int]
     snapshot: Snapshot
 
@@ -38,9 +39,9 @@ class Record:
 _records: deque[Record] = deque(maxlen=_KEPT)
 
 
-def keep(record: Record) -> None:
+def keep(model: nn.Module, lengths: dict[str, int], snapshot: Snapshot) -> None:
     """Keep the record of a call that is about to be launched, in place of the oldest one."""
-    _records.append(record)
+    _records.append(Record(weakref.ref(model), lengths, snapshot))
 
 
 def is_lost(error: BaseException) -> bool:
@@ -62,8 +63,9 @@ def of_lost(error: BaseException) -> Explanation | None:
         if values is None or record.snapshot.devices <= told_of:
             continue
         told_of |= record.snapshot.devices
-        if found := beyond(record.limits, values, record.lengths):
-            return told(record.model, found[0], is_lost=True)
+        model = record.model()
+        if model is not None and (found := beyond(limits_of(model, Call((), (), values)), values, record.lengths)):
+            return told(type(model).__name__, found[0], is_lost=True)
     return None
 
 

@@ -10,7 +10,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-_MARK: Final = torch.iinfo(torch.int32).min  # no id and no label; fits both types
+_MARK: Final = -0x5AFE_7F0C  # what no id or label is, not even one that was not a number before; fits both types
 TYPES: Final = (torch.int64, torch.int32)
 """The integers that tables can be indexed with (``aten/src/ATen/native/Embedding.cpp``, torch 2.13)."""
 

@@ -61,34 +61,30 @@ def row_count(table: nn.Module) -> int:
     return max(int(getattr(table, "num_embeddings", 0)), weight.shape[0] if weight.dim() == 2 else 0)
 
 
+def said(thing: Any, getter: str) -> Any:
+    """What a method without arguments returns; None where the class has none, or does not know which of several."""
+    try:
+        return getattr(thing, getter)()
+    except (AttributeError, NotImplementedError, TypeError, ValueError):
+        return None
+
+
 def _ids_table(model: Any, side: str) -> nn.Module | None:
     """The table of one side's ids: the encoder's or decoder's, else the model's own, else the one of its vocabulary."""
     if side:
-        return _asked(_part(model, "get_decoder")) if model.config.is_encoder_decoder else None
-    encoder = _part(model, "get_encoder") if model.config.is_encoder_decoder else None
+        return _asked(said(model, "get_decoder")) if model.config.is_encoder_decoder else None
+    encoder = said(model, "get_encoder") if model.config.is_encoder_decoder else None
     found = _asked(encoder) or _asked(model)
     if found is not None:
         return found
-    text = _part(model.config, "get_text_config")
+    text = said(model.config, "get_text_config")
     size = getattr(text, "vocab_size", None)
     sized = [part for part in model.modules() if isinstance(part, nn.Embedding) and part.num_embeddings == size]
     return sized[0] if len(sized) == 1 else None
 
 
-def _part(model: Any, getter: str) -> Any:
-    try:
-        return getattr(model, getter)()
-    except (
-        AttributeError,
-        NotImplementedError,
-        TypeError,
-        ValueError,
-    ):  # this class has none, several, or does not say
-        return None
-
-
 def _asked(part: Any) -> nn.Module | None:
-    table = _part(part, "get_input_embeddings")
+    table = said(part, "get_input_embeddings")
     return table if isinstance(table, nn.Module) and row_count(table) else None
 
 
