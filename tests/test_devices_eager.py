@@ -141,25 +141,39 @@ def test_a_models_own_field_goes_with_it(carry: Any) -> None:
             one(input_ids=_BAD, attention_mask=torch.ones_like(_BAD))
 
 
-def test_every_layer_of_the_policy_reaches_a_call_that_has_a_mask(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, kwargs = st.guard(tiny("gpt2")), {"input_ids": _BAD, "attention_mask": torch.ones_like(_BAD)}
-
-    def is_refused(model: Any = model) -> bool:
-        with pytest.raises(IndexError) as info:
-            model(**kwargs)
-        return isinstance(info.value, IndexOutOfRangeError)
-
-    assert not is_refused()
+def _in_a_block() -> Any:
     with st.policy(device_checks="eager"):
-        assert is_refused()
-    assert not is_refused()
+        return _failure(st.guard(tiny("gpt2")))
+
+
+def _in_the_process() -> Any:
+    model = st.guard(tiny("gpt2"))
     st.configure(device_checks="eager")
-    assert is_refused()
+    return _failure(model)
+
+
+def _in_the_environment() -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SAFETRANSFORMERS_DEVICE_CHECKS", "eager")
+        return _failure(st.guard(tiny("gpt2")))
+
+
+def _of_the_model() -> Any:
+    return _failure(st.guard(tiny("gpt2"), device_checks="eager"))
+
+
+def _failure(model: Any) -> Any:
+    with pytest.raises(IndexError) as info:
+        model(input_ids=_BAD, attention_mask=torch.ones_like(_BAD))
+    return info.value
+
+
+@pytest.mark.parametrize("failure", [_in_a_block, _in_the_process, _in_the_environment, _of_the_model])
+def test_each_layer_of_the_policy_alone_reaches_a_call_that_has_a_mask(failure: Any) -> None:
+    assert not isinstance(_failure(st.guard(tiny("gpt2"))), IndexOutOfRangeError)
+    assert isinstance(failure(), IndexOutOfRangeError)
     with st.policy(device_checks="off"):
-        assert not is_refused()
-    st.configure(device_checks=None)
-    monkeypatch.setenv("SAFETRANSFORMERS_DEVICE_CHECKS", "eager")
-    assert is_refused(st.guard(tiny("gpt2")))
+        assert not isinstance(_failure(st.guard(tiny("gpt2"), device_checks="eager")), IndexOutOfRangeError)
 
 
 def test_a_task_that_outlives_the_block_that_started_it_keeps_its_policy() -> None:
@@ -175,6 +189,7 @@ def test_a_task_that_outlives_the_block_that_started_it_keeps_its_policy() -> No
 
         with st.policy(device_checks="eager"):
             task = asyncio.create_task(later())
+        st.configure(padding="warn")  # asks for nothing, and takes nothing back
         is_over.set()
         await task
 
