@@ -114,6 +114,15 @@ def test_the_longest_row_is_the_longest_that_plain_transformers_takes(
         assert isinstance(got.eager, Exception) == got.fails
 
 
+def test_positions_that_a_table_moves_itself_are_limited_where_plain_transformers_fails() -> None:
+    sizes = {"hidden_size": 8, "ffn_dim": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "word_embed_proj_dim": 8}
+    model = st.guard(transformers.OPTModel(transformers.OPTConfig(vocab_size=99, max_position_embeddings=64, **sizes)))
+    (limit,) = (one for one in limits_of(model, Call((), (), {})) if one.kind == "position")
+    for value in (limit.count - 1, limit.count):
+        got = outcome(model, {"input_ids": _IDS, "position_ids": torch.full_like(_IDS, value)})
+        assert (got.fails, got.is_refused) == ((value == limit.count,) * 2)
+
+
 @pytest.mark.parametrize("name", ["llama", "bloom", "mistral", "t5"])
 def test_a_model_without_learned_positions_has_no_longest_row(name: str) -> None:
     kinds = [limit.kind for limit in limits_of(tiny(name), Call((), (), {}))]
