@@ -180,6 +180,7 @@ def _model_targets() -> list[Target]:
 
     return [
         *((module, name, hub.is_offline_mode) for module, name in compat.offline_switches()),
+        *((module, name, hub.files_found) for module, name in compat.weights_finder()),
         (PreTrainedModel, "from_pretrained", loading.from_pretrained),
         (PreTrainedModel, "_from_config", loading.from_config),
         (generation_utils, "get_cached_module_file", loading.cached_module_file),  # its own name, for custom_generate

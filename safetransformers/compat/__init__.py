@@ -49,6 +49,7 @@ from .hub import (
     is_blocked,
     offline_switches,
     tokenizer_assembler,
+    weights_finder,
     xet_switch,
 )
 
@@ -92,6 +93,7 @@ __all__ = [
     "tied_copies",
     "tied_names",
     "tokenizer_assembler",
+    "weights_finder",
     "wire",
     "xet_switch",
 ]

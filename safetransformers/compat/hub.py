@@ -96,6 +96,14 @@ def tokenizer_assembler() -> tuple[type, str]:
     return PreTrainedTokenizerBase, "_from_pretrained"
 
 
+def weights_finder() -> list[tuple[Any, str]]:
+    """The function of ``PreTrainedModel.from_pretrained`` after which the weights are on the disk (4.57 and 5.x)."""
+    from transformers import modeling_utils
+
+    name = "_get_resolved_checkpoint_files"
+    return [(modeling_utils, name)] if hasattr(modeling_utils, name) else []
+
+
 def hub_home() -> str:
     """The folder that holds the hub's cache, and what others keep beside it: ``HF_HOME``."""
     from huggingface_hub import constants

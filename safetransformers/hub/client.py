@@ -16,13 +16,13 @@ from urllib.parse import urljoin, urlsplit
 from .. import compat
 from ..counts import count
 from ..loading.rules import is_commit_hash
-from . import texts
+from . import ranks, texts
 from .breaker import XET, api_key, breakers, repo_key
 from .contact import WITH_COPY_S, WITHOUT_COPY_S, NoContact, contact
 from .faults import Fault, is_html, of_answer, of_exception
 from .load import Load, Pin, current, on_its_own, verified
 from .replies import reply
-from .snapshots import commits, repo_folder
+from .snapshots import Snapshot, commits, repo_folder
 from .urls import DEFAULT_REVISION, Asked, at_commit, host, is_by_proxy, normal, parse
 
 _READS: Final = ("GET", "HEAD")
@@ -78,7 +78,10 @@ class _Exchange:
         ):
             return self._answered_aside(asked, None)
         pin = load.pin(asked.repo_id, asked.revision) or self._without_contact(asked)
-        if pin is not None and pin.copy is not None:
+        if not self._is_answered_by(pin, asked) and not load.is_offline:
+            ranks.take(load, asked, load.folder(asked.repo_id))
+            pin = load.pin(asked.repo_id, asked.revision)
+        if pin is not None and self._is_answered_by(pin, asked):
             return reply(self._request, self._method, asked, pin)
         if load.is_given_up:
             raise compat.blocked(f"the commit of {asked.repo_id} that the hub has cannot be fetched")
@@ -97,6 +100,9 @@ class _Exchange:
             except NoContact as failure:
                 fault = failure.fault
                 breakers.open(circuit if fault.is_answer else asked.endpoint, fault)
+                ranks.tell_fault(
+                    load, load.folder(asked.repo_id), circuit if fault.is_answer else asked.endpoint, fault
+                )
                 count(f"hub.fault.{fault.kind}")
             else:
                 for name in {asked.endpoint, circuit}:
@@ -198,7 +204,8 @@ class _Exchange:
         step_s = max(WITHOUT_COPY_S, longer_s)
         if self._is_streamed:  # the limit of a step is also that of each read of the body
             step_s = max(WITH_COPY_S if self._has_copy(asked) else _BODY_STEP_S, longer_s)
-        return contact(request, judge, name, limit_s, by_proxy=is_by_proxy(self._url))
+        patience_s = ranks.PATIENCE_S if ranks.launch() else 0.0
+        return contact(request, judge, name, limit_s, by_proxy=is_by_proxy(self._url), patience_s=patience_s)
 
     def _judge(self, asked: Asked | None) -> Callable[[Any], Fault | None]:
         """What tells an answer that counts from one that a portal, a firewall or a broken server gave."""
@@ -295,13 +302,19 @@ class _Exchange:
             return None  # huggingface_hub would note it down as what the name means, and nobody would take it back
         return pin
 
+    def _is_answered_by(self, pin: Pin | None, asked: Asked) -> bool:
+        """Whether a copy answers, of a hub that is away, or one that another process has just filled."""
+        if pin is None or pin.copy is None:
+            return False
+        return not (pin.is_shared and asked.kind == "file" and _lacks(pin.copy, asked.path))
+
     def _is_unknown(self, asked: Asked, commit: str) -> bool:
         """Whether the cache cannot tell if the commit that the hub has named holds a file."""
         snapshots = commits(repo_folder(self._load.cache_dir, asked.repo_id))
         copy = next((snapshot for snapshot in snapshots if snapshot.commit == commit), None)
         if asked.kind != "file" or copy is None:
             return False
-        return asked.path not in copy.files() and not copy.known_absent(asked.path)
+        return _lacks(copy, asked.path)
 
     def _has_copy(self, asked: Asked | None) -> bool:
         load = self._load
@@ -354,6 +367,11 @@ class _Exchange:
 
 class _TooSlowError(TimeoutError):
     """A body that drips."""
+
+
+def _lacks(copy: Snapshot, path: str) -> bool:
+    """Whether a copy cannot tell if its commit has a file."""
+    return path not in copy.files() and not copy.known_absent(path)
 
 
 def _is_of_the_hub(url: str) -> bool:

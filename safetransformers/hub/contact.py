@@ -36,7 +36,13 @@ class NoContact(Exception):  # noqa: N818 - never leaves this package
 
 
 def contact(
-    request: Callable[[], Any], judge: Judge, host: str, limit_s: Callable[[], float], *, by_proxy: bool = False
+    request: Callable[[], Any],
+    judge: Judge,
+    host: str,
+    limit_s: Callable[[], float],
+    *,
+    by_proxy: bool = False,
+    patience_s: float = 0.0,
 ) -> Any:
     """The answer to a request, tried again after faults that pass, all within one deadline.
 
@@ -47,6 +53,7 @@ def contact(
         limit_s: seconds for everything; asked for when the first try has failed or ``WITH_COPY_S`` has passed, since
             finding out costs a look at the cache.
         by_proxy: whether the way to the host is through a proxy.
+        patience_s: where there is no copy, how long a hub is waited for that limits the rate and says until when.
 
     Raises:
         NoContact: where no try brought an answer that counts.
@@ -71,6 +78,8 @@ def contact(
             fault = found
         pause_s *= random.uniform(1.5, 2.5)  # noqa: S311 - jitter: clients that failed together part
         limit = limit_s()
+        if limit > WITH_COPY_S and fault.kind == "rate_limit" and fault.retry_after_s is not None:
+            limit = max(limit, patience_s)
         if fault.retry_after_s is not None:
             pause_s = fault.retry_after_s if limit > WITH_COPY_S else math.inf  # nobody sleeps beside a copy
         elif fault.kind not in RETRYABLE:

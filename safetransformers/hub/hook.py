@@ -12,7 +12,7 @@ from typing import Any, Final
 from .. import compat, policies
 from ..errors import SafeTransformersError, VocabularyError
 from ..loading.rules import is_commit_hash
-from . import texts
+from . import ranks, texts
 from .breaker import breakers, repo_key
 from .faults import Fault
 from .freshness import check_later
@@ -122,12 +122,26 @@ def _run(load: Load, wrapped: Wrapped, args: tuple[Any, ...], kwargs: dict[str, 
 
 def _attempt(load: Load, wrapped: Wrapped, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
     with entered(load):
+        is_done = False
         try:
-            return wrapped(*args, **kwargs), None
+            result = wrapped(*args, **kwargs)
+            is_done = not load.lost and not load.missing
         except Exception as failure:  # noqa: BLE001 - raised again, by itself or as the cause of a clearer error
             return None, failure
+        else:
+            return result, None
         finally:
             load.restore_refs()
+            ranks.give(load, compat.hub_endpoint(), is_done=is_done)
+
+
+def files_found(wrapped: Wrapped, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Around the function that finds a model's weights: other processes need not wait until they are read."""
+    found = wrapped(*args, **kwargs)
+    load = current()
+    if load is not None and not load.is_pipeline:  # which looks for a tokenizer afterwards
+        ranks.give(load, compat.hub_endpoint(), is_done=True)
+    return found
 
 
 def in_context(wrapped: Wrapped, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

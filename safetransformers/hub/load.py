@@ -9,15 +9,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import FrameType
 from typing import Final
 
 from .. import compat, policies
+from ..counts import count
 from ..errors import SafeTransformersError
 from ..loading.rules import is_commit_hash
 from .breaker import XET, breakers
 from .faults import Fault
 from .integrity import Damage
+from .ranks import Turn
 from .snapshots import Choice, Need, Snapshot, choose, commits, lacks, put_ref, ref, repo_folder
 from .urls import Asked
 
@@ -34,6 +37,7 @@ class Pin:
         fault: why it does; ``None`` where the policy, not a fault, says so.
         newer: the commit that the hub has, where it is known to be another one.
         passed_over: commits that would have come first, with what each of them lacks.
+        is_shared: whether the hub named it to another process, whose files these are; it is asked for what they lack.
     """
 
     commit: str
@@ -41,6 +45,7 @@ class Pin:
     fault: Fault | None = None
     newer: str | None = None
     passed_over: tuple[tuple[str, tuple[Damage, ...]], ...] = ()
+    is_shared: bool = False
 
 
 @dataclass(eq=False)
@@ -71,6 +76,7 @@ class Load:
     places: dict[str, Asked] = field(default_factory=dict)  # where the hub keeps a file, by URL
     refs: dict[tuple[str, str], str | None] = field(default_factory=dict)  # as they were before a copy stood in
     redirects: Counter[str] = field(default_factory=Counter)
+    turn: Turn = field(default_factory=Turn)
     _choices: dict[tuple[str, str], Choice] = field(default_factory=dict)
 
     def pin(self, repo_id: str, revision: str) -> Pin | None:
@@ -121,6 +127,27 @@ class Load:
         self.pins[repo_id, revision] = pin
         self.note_ref(repo_id, revision)
         return pin
+
+    def share(self, asked: Asked, commit: str, *, has_all: bool) -> None:
+        """Read the commit that the hub named to another process just now.
+
+        Args:
+            asked: the request that need not be made.
+            commit: what the hub said.
+            has_all: whether a load that asks for the same files has found them; else this one asks for them itself.
+        """
+        verified[asked.endpoint, asked.repo_id, asked.revision] = commit
+        pin = self.stand_in(asked.repo_id, commit, None) if has_all else None
+        self.pins[asked.repo_id, asked.revision] = pin or Pin(commit)
+        if pin is not None:
+            pin.is_shared = True
+            self.note_ref(asked.repo_id, asked.revision)
+            self.turn.end()
+            count("hub.shared")
+
+    def folder(self, repo_id: str) -> Path:
+        """Of a repository in the cache of this load."""
+        return repo_folder(self.cache_dir, repo_id)
 
     def known_damage(self, repo_id: str, commit: str) -> tuple[Damage, ...]:
         """What was found wrong with a commit when a copy was looked for."""
