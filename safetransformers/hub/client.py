@@ -78,9 +78,6 @@ class _Exchange:
         ):
             return self._answered_aside(asked, None)
         pin = load.pin(asked.repo_id, asked.revision) or self._without_contact(asked)
-        if not self._is_answered_by(pin, asked) and not load.is_offline:
-            ranks.take(load, asked, load.folder(asked.repo_id))
-            pin = load.pin(asked.repo_id, asked.revision)
         if pin is not None and self._is_answered_by(pin, asked):
             return reply(self._request, self._method, asked, pin)
         if load.is_given_up:
@@ -95,6 +92,8 @@ class _Exchange:
         if fault is None and circuit != asked.endpoint:
             fault = breakers.fault(circuit)
         if fault is None or (not load.has_failed and not self._has_copy(asked)):
+            if ranks.take(load, asked, load.folder(asked.repo_id)):
+                return self.with_hub(asked)  # as if it had just begun: there may be nothing left to ask
             try:
                 answer = self._contact(asked.endpoint, host(self._url), self._judge(asked), asked)
             except NoContact as failure:
@@ -302,9 +301,9 @@ class _Exchange:
             return None  # huggingface_hub would note it down as what the name means, and nobody would take it back
         return pin
 
-    def _is_answered_by(self, pin: Pin | None, asked: Asked) -> bool:
+    def _is_answered_by(self, pin: Pin, asked: Asked) -> bool:
         """Whether a copy answers, of a hub that is away, or one that another process has just filled."""
-        if pin is None or pin.copy is None:
+        if pin.copy is None:
             return False
         return not (pin.is_shared and asked.kind == "file" and _lacks(pin.copy, asked.path))
 

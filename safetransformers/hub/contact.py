@@ -53,7 +53,7 @@ def contact(
         limit_s: seconds for everything; asked for when the first try has failed or ``WITH_COPY_S`` has passed, since
             finding out costs a look at the cache.
         by_proxy: whether the way to the host is through a proxy.
-        patience_s: where there is no copy, how long a hub is waited for that limits the rate and says until when.
+        patience_s: where there is no copy, how long in all a hub is waited for that says when it may be asked again.
 
     Raises:
         NoContact: where no try brought an answer that counts.
@@ -78,8 +78,11 @@ def contact(
             fault = found
         pause_s *= random.uniform(1.5, 2.5)  # noqa: S311 - jitter: clients that failed together part
         limit = limit_s()
-        if limit > WITH_COPY_S and fault.kind == "rate_limit" and fault.retry_after_s is not None:
-            limit = max(limit, patience_s)
+        if fault.retry_after_s is not None and limit > WITH_COPY_S and fault.retry_after_s <= patience_s:
+            wait_s = fault.retry_after_s + random.uniform(0, 0.5)  # noqa: S311 - jitter, as above
+            time.sleep(wait_s)
+            start_s, patience_s = start_s + wait_s, patience_s - wait_s  # what the hub asks for is no delay of its own
+            continue
         if fault.retry_after_s is not None:
             pause_s = fault.retry_after_s if limit > WITH_COPY_S else math.inf  # nobody sleeps beside a copy
         elif fault.kind not in RETRYABLE:

@@ -20,7 +20,7 @@ import threading
 import time
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 from filelock import FileLock, Timeout
 
@@ -79,8 +79,8 @@ class Turn:
             held.release()
 
 
-def take(load: Load, asked: Asked, folder: Path) -> None:
-    """Before a request: wait for the load's turn, and learn what was said to those before it.
+def take(load: Load, asked: Asked, folder: Path) -> bool:
+    """Before a request: wait for the load's turn; whether what was said to those before it may answer the request.
 
     Args:
         load: the load that asks.
@@ -88,22 +88,23 @@ def take(load: Load, asked: Asked, folder: Path) -> None:
         folder: of the repository, in the load's cache.
     """
     if load.is_alone or load.is_forced or not load.turn.take(folder):
-        return
+        return False
     load.forget_choices()
     note = _read(folder)
     if (known := _fault(note, load)) is not None:
         breakers.open(*known)
         load.turn.end(for_good=True)
-        return
+        return True
     pin = load.pin(asked.repo_id, asked.revision)
-    if pin is not None:
-        if pin.is_shared and pin.copy is not None:  # files may have come since it was looked at
-            pin.copy = type(pin.copy)(pin.commit, pin.copy.folder)
-        return
-    revision = load.as_asked(asked.repo_id, asked.revision)
-    word = note["words"].get(_key(asked.endpoint, revision))
-    if _is_of_use(word, load):
-        load.share(asked, word["commit"], has_all=_of(load) in word["needs"])
+    if pin is None:
+        word = note["words"].get(_key(asked.endpoint, load.as_asked(asked.repo_id, asked.revision)))
+        if _is_of_use(word, load):
+            load.share(asked, word["commit"], has_all=_of(load) in word["needs"])
+            return True
+    elif pin.is_shared and pin.copy is not None:  # files may have come since it was looked at
+        pin.copy = type(pin.copy)(pin.commit, pin.copy.folder)
+        return True
+    return False
 
 
 def give(load: Load, endpoint: str, *, is_done: bool) -> None:
@@ -117,7 +118,8 @@ def give(load: Load, endpoint: str, *, is_done: bool) -> None:
     if is_done and load.turn.was_taken:
         for repo_id in {repo_id for repo_id, _ in load.pins}:
             pins = [(name, pin) for (repo, name), pin in list(load.pins.items()) if repo == repo_id]
-            _tell(load, endpoint, repo_id, [(name, pin) for name, pin in pins if pin.copy is None or pin.is_shared])
+            if said := [(name, pin) for name, pin in pins if pin.copy is None or pin.is_shared]:
+                _tell(load, endpoint, repo_id, said)
     load.turn.end()
 
 
@@ -183,7 +185,7 @@ def _tell(load: Load, endpoint: str, repo_id: str, pins: list[tuple[str, Pin]]) 
     _write(folder, {"words": recent})
 
 
-def _is_of_use(word: dict[str, Any] | None, load: Load) -> bool:
+def _is_of_use(word: dict[str, Any] | None, load: Load) -> TypeGuard[dict[str, Any]]:
     """Whether the hub said it after the load had begun, or to a rank of the same launch."""
     if word is None or not is_commit_hash(word["commit"]):
         return False
@@ -223,10 +225,10 @@ def _read(folder: Path) -> dict[str, Any]:
         note = json.loads(path.read_bytes()) if path.stat().st_size <= _MAX_BYTES else None
     except (OSError, ValueError, RecursionError):
         note = None
-    return dict(note) if _is_sound(note) else {"words": {}}
+    return note if _is_sound(note) else {"words": {}}
 
 
-def _is_sound(note: Any) -> bool:
+def _is_sound(note: Any) -> TypeGuard[dict[str, Any]]:
     """Whether a note has the parts that are read of it; another release may have written it."""
     if not isinstance(note, dict) or not isinstance(note.get("words"), dict):
         return False
