@@ -52,12 +52,14 @@ from .hub import (
     weights_finder,
     xet_switch,
 )
+from .ranks import agreed, is_sharded
 
 __all__ = [
     "PREPROCESSORS",
     "SUPPORTED",
     "Wire",
     "accepted_configs",
+    "agreed",
     "assemblers",
     "auto_classes",
     "auto_mapping",
@@ -78,6 +80,7 @@ __all__ = [
     "is_auto_name",
     "is_blocked",
     "is_configured_by",
+    "is_sharded",
     "lazy_module",
     "mapped_names",
     "model_class",

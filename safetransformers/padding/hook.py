@@ -15,13 +15,13 @@ from typing import Any, TypeGuard, TypeVar
 import torch
 from torch import Tensor, nn
 
-from .. import compat, policies
+from .. import compat, policies, ranks
 from ..counts import count
 from ..devices.check import suspects
 from ..devices.eager import start_proof
 from ..devices.findings import Finding
 from ..errors import GuardError, PaddingError, SafeTransformersError, SafeTransformersWarning
-from . import notes
+from . import in_step, notes
 from .call import Call, is_unreadable
 from .exact import LAST_ONLY, assemble, split
 from .facts import Facts, token_id
@@ -93,6 +93,12 @@ class PaddingHook:
 
     def _decide(self, module: nn.Module, call: Call, mask: Any) -> Arguments | None:
         mode = policies.resolve("padding", self.layer)
+        if mode == "exact" and has_rows(call.get("input_ids")) and in_step.is_needed(module):
+            ensure_restoring(module)
+            return in_step.decide(self.facts, module, call, lambda: self._decide_alone(module, call, mask, mode))
+        return self._decide_alone(module, call, mask, mode)
+
+    def _decide_alone(self, module: nn.Module, call: Call, mask: Any, mode: str) -> Arguments | None:
         ids = call.get("input_ids")
         if mode == "off" or not has_rows(ids) or call.is_foreign():
             return None
@@ -139,7 +145,7 @@ class PaddingHook:
         if leading and facts.left == "positions" and facts.takes("position_ids"):
             changes["position_ids"] = position_ids_from_mask(mask)
         if leading and facts.left == "roll":
-            if is_rollable(call, mask):
+            if is_rollable(module, call, mask):
                 if _expects_cache(module, call):
                     notes.no_cache(self)
                 ensure_restoring(module)
@@ -280,6 +286,15 @@ class RestoreHook:
     @compat.not_compiled("rows that were moved are put back outside the compiled graph")
     def _restore(self, module: nn.Module, plan: Plan, output: Any) -> Any:
         taken(module)  # still there where the call above is compiled; the runs below must not find it
+        if plan.is_in_step:
+            return in_step.finish(
+                module,
+                plan,
+                output,
+                self._layouts.get(_kind(plan, output)),
+                lambda: self._layout(module, plan, output),
+                lambda inputs: _run(module, inputs),
+            )
         if plan.back is None:
             return assemble(plan, output, self._layout(module, plan, output), lambda group: _run(module, group.inputs))
         try:
@@ -291,12 +306,17 @@ class RestoreHook:
             return _run(module, plan.unrolled())
 
     def _layout(self, module: nn.Module, plan: Plan, output: Any) -> Layout:
-        tensors = tuple((path, leaf.dim()) for path, leaf in leaves(output) if isinstance(leaf, Tensor))
-        key = (plan.options(), tensors)
+        key = _kind(plan, output)
         layout = self._layouts.get(key)
         if layout is None:
             layout = self._layouts[key] = learn_layout(module, plan)
         return layout
+
+
+def _kind(plan: Plan, output: Any) -> Hashable:
+    """What calls have in common whose outputs are laid out in the same way."""
+    tensors = tuple((path, leaf.dim()) for path, leaf in leaves(output) if isinstance(leaf, Tensor))
+    return plan.options(), tensors
 
 
 def _run(module: nn.Module, inputs: dict[str, Any]) -> Any:
@@ -307,8 +327,12 @@ def _run(module: nn.Module, inputs: dict[str, Any]) -> Any:
 def guarding(hook: PaddingHook, decide: Callable[[], Result], *, field: str = "padding") -> Result | None:
     """What the guard of a policy field decides; where it fails, None and a log entry, in strict mode an error."""
     try:
+        ranks.heed(hook.layer)
         return decide()
-    except (SafeTransformersError, SafeTransformersWarning):  # a filter may turn our warnings into errors
+    except SafeTransformersWarning:  # a filter may turn our warnings into errors
+        raise
+    except SafeTransformersError as error:
+        ranks.tell(error, hook.layer)
         raise
     except Exception as error:
         if policies.is_strict(hook.layer):

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..errors import PaddingError
 from .call import is_per_token
 from .facts import Facts
 from .layout import Layout, probe
@@ -50,6 +51,8 @@ class Plan:
     back: Tensor | None = None  # rolled rows: int64 (batch, sequence), where each column went
     mask: Tensor | None = None  # rolled rows: (batch, sequence), as they stood
     inputs: dict[str, Any] = field(default_factory=dict)
+    is_in_step: bool = False  # other ranks are to run the model as often as this one, see in_step.py
+    error: PaddingError | None = None  # why this rank refuses the call, until the others know
 
     def unrolled(self) -> dict[str, Any]:
         """The arguments of rolled rows as they stood, with the mask, and with position ids where they help."""
@@ -91,6 +94,11 @@ _pending = _Pending()
 def attach(module: nn.Module, ids: Tensor, plan: Plan) -> None:
     """Let the plan travel with the ids to the post-hook; it is never on a tensor of the caller's."""
     ids._safetransformers_plan = plan  # type: ignore[attr-defined]
+    pend(module, plan)
+
+
+def pend(module: nn.Module, plan: Plan) -> None:
+    """Let the plan wait for the post-hook beside ids that are the caller's."""
     _pending.plans[id(module)] = plan
 
 

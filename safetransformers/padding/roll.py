@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..errors import PaddingError
 from .call import Call, is_per_token
 from .facts import Facts
+from .in_step import is_needed
 from .layout import Layout, Path, rebuild
 from .plan import Plan, attach, is_label
 
@@ -35,25 +36,18 @@ _UNDERSTOOD = frozenset(
 )
 
 
-def is_rollable(call: Call, mask: Tensor) -> bool:
-    """Whether every argument of the call is understood, so that its rows can be rolled and its outputs rolled back."""
+def is_rollable(module: nn.Module, call: Call, mask: Tensor) -> bool:
+    """Whether every argument of the call is understood, so that its rows can be rolled and its outputs rolled back.
+
+    Not where a forward waits for other ranks: learning a layout is one that they would not take part in.
+    """
     named = {name: value for name, value in call.named().items() if value is not None}
     types = named.get("token_type_ids")
     return (
         _UNDERSTOOD.issuperset(named)
         and named.get("use_cache") is not True
         and (types is None or types.shape == mask.shape)
-        and not _is_distributed()
-    )
-
-
-def _is_distributed() -> bool:
-    """Whether other ranks may run beside this one: learning a layout is a forward that they would not take part in."""
-    torch_distributed = torch.distributed
-    return (
-        torch_distributed.is_available()
-        and torch_distributed.is_initialized()
-        and torch_distributed.get_world_size() > 1
+        and not is_needed(module)
     )
 
 
