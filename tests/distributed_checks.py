@@ -24,7 +24,7 @@ import torch.distributed as dist
 from models import PAD, mask_of, numbers, padded_rows, tiny
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import get_model_state_dict, set_model_state_dict
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 import safetransformers as st
@@ -59,7 +59,7 @@ def loss_of(model: Any, ids: Tensor, **inputs: Tensor) -> Tensor:
 
 def gap(found: Tensor, expected: Tensor) -> float:
     """The largest difference, in units of the largest value."""
-    return float((found - expected).abs().max() / expected.abs().max())
+    return float((found - expected).detach().abs().max() / expected.detach().abs().max())
 
 
 def plain_gradients(world: int, name: str = "gpt2") -> tuple[dict[str, Tensor], list[Tensor]]:
@@ -136,13 +136,56 @@ def fsdp1(rank: int, world: int) -> dict[str, float]:
 @check
 def accelerate_fsdp2(rank: int, world: int) -> dict[str, float]:
     from accelerate import Accelerator, FullyShardedDataParallelPlugin
+    from accelerate.state import AcceleratorState
+    from accelerate.utils import DistributedType
 
-    os.environ["FSDP_TRANSFORMER_CLS_TO_WRAP"] = "GPT2Block"
-    plugin = FullyShardedDataParallelPlugin(fsdp_version=2, auto_wrap_policy="transformer_based_wrap")
+    plugin = FullyShardedDataParallelPlugin(
+        fsdp_version=2, auto_wrap_policy="transformer_based_wrap", transformer_cls_names_to_wrap=["GPT2Block"]
+    )
     accelerator = Accelerator(cpu=True, fsdp_plugin=plugin)
-    model = st.guard(tiny("gpt2"))
-    prepared, _ = accelerator.prepare(model, torch.optim.SGD(model.parameters(), lr=0.0))
-    return {**trained(prepared, rank, world, whole=full), "is_sharded": type(prepared).__name__.startswith("FSDP")}
+    # On the CPU accelerate leaves the plugin out; what it does with it is the same.
+    AcceleratorState._shared_state |= {"distributed_type": DistributedType.FSDP, "fsdp_plugin": plugin}
+    try:
+        model = st.guard(tiny("gpt2"))
+        prepared, _ = accelerator.prepare(model, torch.optim.SGD(model.parameters(), lr=0.0))
+        is_sharded = isinstance(prepared, FSDPModule) and isinstance(prepared.transformer.h[0], FSDPModule)
+        return {**trained(prepared, rank, world, whole=full), "is_sharded": is_sharded}
+    finally:
+        AcceleratorState._reset_state(True)
+
+
+@check
+def tensor_parallel(rank: int, world: int, folder: Path) -> dict[str, Any]:
+    """The same rows on all ranks, whose heads are spread."""
+    if rank == 0:
+        tiny("llama").save_pretrained(folder / "llama")
+    dist.barrier()
+    model = st.AutoModelForCausalLM.from_pretrained(folder / "llama", tp_plan="auto")
+    ids = rows_of(1)
+    expected = tiny("llama")(**right_inputs(ids)).logits[ids != PAD]
+    found = full(model(input_ids=ids).logits)[ids != PAD]
+    weight = model.model.layers[0].self_attn.q_proj.weight
+    local = weight.to_local() if hasattr(weight, "to_local") else weight
+    return {"outputs": gap(found.detach(), expected.detach()), "part": local.shape[0] * world / model.config.hidden_size}
+
+
+@check
+def pipeline_stages(rank: int, world: int) -> dict[str, float]:
+    """The guarded model is traced, guard and all, and cut into stages: BLOOM, as GPT-2 of 4.57 cannot be, guarded or not."""
+    from torch.distributed.pipelining import ScheduleGPipe, SplitPoint, pipeline
+
+    model = st.guard(tiny("bloom", n_layer=world, use_cache=False))
+    plain = tiny("bloom", n_layer=world)
+    ids = torch.cat([rows_of(1), rows_of(1)])
+    cuts = {f"transformer.h.{number}": SplitPoint.BEGINNING for number in range(1, world)}
+    stages = pipeline(model, mb_args=(), mb_kwargs={"input_ids": ids[:4]}, split_spec=cuts)
+    schedule = ScheduleGPipe(stages.build_stage(rank, torch.device("cpu")), n_microbatches=2)
+    found = schedule.step(input_ids=ids) if rank == 0 else schedule.step()
+    if rank < world - 1:
+        return {"outputs": 0.0}
+    logits = found["logits"] if isinstance(found, dict) else found[0] if isinstance(found, tuple) else found
+    expected = plain(ids, attention_mask=mask_of(ids)).logits
+    return {"outputs": gap(logits[ids != PAD], expected[ids != PAD])}
 
 
 @check
