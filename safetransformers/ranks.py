@@ -13,6 +13,7 @@ from __future__ import annotations
 import atexit
 import json
 import logging
+import os
 import sys
 import threading
 import time
@@ -25,7 +26,8 @@ logger = logging.getLogger(__name__)
 
 LOOK_S: Final = 1.0
 TELL_S: Final = 3.0
-_KEY: Final = "safetransformers/raised"
+# torchrun may start the ranks again with the store that they had.
+_KEY: Final = f"safetransformers/raised/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
 
 
 def are_several() -> bool:
@@ -83,11 +85,11 @@ def raised_by(rank: int, text: str = "") -> PaddingError:
 class _Listening:
     """A thread that reads what other ranks have raised, for as long as the process group is up."""
 
-    def __init__(self, group: Any) -> None:
-        self.group = group
+    def __init__(self, group: Any, heard: int) -> None:
+        self.group, self.heard = group, heard
         self._ended, self._lock = threading.Event(), threading.Lock()
         self._told: dict[str, Any] | None = None
-        self._next, self._own = 1, set[int]()
+        self._own = set[int]()
         self._thread = threading.Thread(target=self._run, name="safetransformers-ranks", daemon=True)
         self._thread.start()
 
@@ -118,18 +120,19 @@ class _Listening:
                 return
             try:
                 store = _store()
-                while store.check([f"{_KEY}/{self._next}"]):
-                    self._hear(json.loads(store.get(f"{_KEY}/{self._next}")))
-                    store.add(f"{_KEY}/{self._next}/heard", 1)
-                    self._next += 1
+                if self.heard > store.add(f"{_KEY}/count", 0):
+                    self.heard = 0  # another store than that of the group before
+                while store.check([f"{_KEY}/{self.heard + 1}"]):
+                    self.heard += 1
+                    if self.heard not in self._own:
+                        self._hear(json.loads(store.get(f"{_KEY}/{self.heard}")))
+                        store.add(f"{_KEY}/{self.heard}/heard", 1)
             except RuntimeError as failure:  # as above; the collectives of this rank fail by themselves
                 logger.debug("the store of the process group is gone: %s", type(failure).__name__)
                 return
 
     def _hear(self, said: dict[str, Any]) -> None:
         with self._lock:
-            if self._next in self._own:
-                return
             self._told = said
         text = "rank %s has raised: %s. This rank stops at its next guarded call; a collective that it is in never ends"
         logger.error(text, said["rank"], said["text"])
@@ -148,7 +151,7 @@ def _listening() -> _Listening:
     if _now is None or _now.group is not group:
         with _starting:
             if _now is None or _now.group is not group:
-                _now = _Listening(group)
+                _now = _Listening(group, 0 if _now is None else _now.heard)
                 atexit.register(_now.end)
     return _now
 
