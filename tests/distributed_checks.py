@@ -166,12 +166,15 @@ def tensor_parallel(rank: int, world: int, folder: Path) -> dict[str, Any]:
     found = full(model(input_ids=ids).logits)[ids != PAD]
     weight = model.model.layers[0].self_attn.q_proj.weight
     local = weight.to_local() if hasattr(weight, "to_local") else weight
-    return {"outputs": gap(found.detach(), expected.detach()), "part": local.shape[0] * world / model.config.hidden_size}
+    return {
+        "outputs": gap(found.detach(), expected.detach()),
+        "part": local.shape[0] * world / model.config.hidden_size,
+    }
 
 
 @check
 def pipeline_stages(rank: int, world: int) -> dict[str, float]:
-    """The guarded model is traced, guard and all, and cut into stages: BLOOM, as GPT-2 of 4.57 cannot be, guarded or not."""
+    """The guarded model is traced and cut into stages, guard and all. GPT-2 of 4.57 cannot be, guarded or not."""
     from torch.distributed.pipelining import ScheduleGPipe, SplitPoint, pipeline
 
     model = st.guard(tiny("bloom", n_layer=world, use_cache=False))
@@ -196,8 +199,8 @@ def exact_in_step(rank: int, world: int) -> dict[str, Any]:
     def worst(ids: Tensor) -> float:
         with torch.no_grad():
             found = numbers(model(input_ids=ids))
-            gaps = [gap(f[i != PAD], numbers(plain(input_ids=i[i != PAD][None]))[0]) for f, i in zip(found, ids)]
-        return max(gaps)
+            alone = [numbers(plain(input_ids=row[row != PAD][None]))[0] for row in ids]
+        return max(gap(one[row != PAD], other) for one, row, other in zip(found, ids, alone, strict=True))
 
     first = worst(rows_of(rank))
     others = worst(rows_of(rank + 1))

@@ -30,7 +30,7 @@ Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 def is_needed(module: nn.Module) -> bool:
-    """Whether a forward waits for other ranks, which may not have the same rows. Cost: a walk over the model's parts."""
+    """Whether a forward waits for other ranks, whose rows may be others. Cost: a walk over the model's parts."""
     return are_several() and compat.is_sharded(module)
 
 
