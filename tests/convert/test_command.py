@@ -51,3 +51,26 @@ def test_a_second_run_says_that_it_was_done(save: Path, tmp_path: Path) -> None:
     _run("save", "out", cwd=tmp_path)
     run = _run("save", "out", cwd=tmp_path)
     assert run.returncode == 0 and "converted before" in run.stdout
+
+
+def test_several_saves_are_converted_by_several_processes_and_a_second_run_converts_what_is_missing(
+    save: Path, tmp_path: Path
+) -> None:
+    saves.tf_model(tmp_path / "other", saves.model())
+    (tmp_path / "empty").mkdir()
+    run = _run("save", "empty", "other", "out", "--jobs", "2", "--json", cwd=tmp_path)
+    told = {entry["source"]: entry for entry in json.loads(run.stdout)}
+    assert run.returncode == 1 and "[ST-TF-001]" in run.stderr and "Traceback" not in run.stderr
+    assert [name for name in told if told[name]["converted"]] == [name for name in told if name != "empty"]
+    assert (tmp_path / "out" / "save" / "model.safetensors").is_file()
+    (tmp_path / "out" / "other" / "model.safetensors").unlink()
+    (tmp_path / "out" / "other" / "config.json").unlink()
+    (tmp_path / "out" / "other").rmdir()
+    again = _run("save", "other", "out", cwd=tmp_path)
+    assert again.returncode == 0 and "converted before: save" in again.stdout and "converted: other" in again.stdout
+
+
+def test_two_saves_of_one_name_are_refused_before_anything_is_written(save: Path, tmp_path: Path) -> None:
+    saves.tf_model(tmp_path / "elsewhere" / "save", saves.model())
+    run = _run("save", "elsewhere/save", "out", cwd=tmp_path)
+    assert run.returncode == 2 and "[ST-TF-007]" in run.stderr and not (tmp_path / "out").exists()
