@@ -9,26 +9,27 @@ transformers does the same beside it. Target: the guarded count is that of one p
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from measuring import add_row
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
+hub_server: Any = importlib.import_module("hub_server")
+tests: Any = importlib.import_module("test_hub_ranks")
 
 
 def requests_of(nodes: int, ranks: int, *options: str) -> tuple[int, int]:
     """Requests of a job, and how many of them asked for the bytes of a file."""
-    from hub_server import Hub
-    from test_hub_ranks import REPO, files_sent, is_of_the_repository, small_files
-
-    with Hub() as hub, tempfile.TemporaryDirectory() as folder:
-        hub.add(REPO, small_files(Path(folder) / "repository"))
+    with hub_server.Hub() as hub, tempfile.TemporaryDirectory() as folder:
+        hub.add(tests.REPO, tests.small_files(Path(folder) / "repository"))
         env = {"HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1", "LOCAL_RANK": "0", "OMP_NUM_THREADS": "1"}
         command = [sys.executable, str(ROOT / "tests" / "loading_processes.py"), str(ranks), *options]
         running = [
@@ -42,8 +43,9 @@ def requests_of(nodes: int, ranks: int, *options: str) -> tuple[int, int]:
             for node in range(nodes)
         ]
         found = [json.loads(line) for process in running for line in process.communicate()[0].splitlines()]
-        assert len(found) == nodes * ranks and not [one for one in found if "failed" in one]
-        return sum(map(is_of_the_repository, hub.requests)), sum(files_sent(hub).values())
+        assert len(found) == nodes * ranks
+        assert not [one for one in found if "failed" in one]
+        return sum(map(tests.is_of_the_repository, hub.requests)), sum(tests.files_sent(hub).values())
 
 
 def main() -> None:
