@@ -7,9 +7,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,9 +22,11 @@ from .match.fit import Fit, fit
 from .read.opening import Opened, opened, sha256
 from .read.sources import Save, find
 from .report import ConversionReport
-from .write import files, previous, sidecars, verify
+from .write import files, previous, shard_file, sidecars, verify
 from .write.files import Progress
-from .write.shards import Tally, is_counter, untied, zero
+from .write.shard_file import Layout
+from .write.shards import Tally, is_counter, kind, plan, untied, write, write_aside
+from .write.workers import Workers
 
 if TYPE_CHECKING:
     import torch
@@ -88,7 +88,7 @@ def convert(
     """
     start_s = time.perf_counter()
     source, destination = Path(src), Path(dst)
-    limit, kind = shard_bytes(max_shard_size), torch_dtype(dtype)
+    limit, torch_type = shard_bytes(max_shard_size), torch_dtype(dtype)
     _refuse_nesting(source, destination)
     save = find(source)
     with opened(save) as content, ThreadPoolExecutor(max_workers=1) as pool:
@@ -106,7 +106,7 @@ def convert(
         with files.beside(destination, overwrite=overwrite) as folder:
             read = [file.name for file in content.files]
             tell = progress or _quiet
-            report = _written(folder, relative(source), save, fitted, kind, limit, check, tell, read, digests)
+            report = _written(folder, relative(source), save, fitted, torch_type, limit, check, tell, read, digests)
             sidecars.carry(_home(save), carried, folder)
             report = replace(
                 report,
@@ -146,35 +146,32 @@ def _written(
     found = [fitted.match.placed[slot.key] for slot in fitted.target.written() if slot.key in fitted.match.placed]
     placed = [part for one in found for part in untied(one)]
     name_of_dtype = None if dtype is None else str(dtype).removeprefix("torch.")
-    parts = files.plan(placed, name_of_dtype, limit)
+    parts = plan(placed, name_of_dtype, limit)
     shards = dict(zip(files.shard_names(len(parts)), parts, strict=True))
     total = sum(one.tensor.size_bytes for one in placed) * (1 + check)
     added = [slot for slot in fitted.match.missing if slot.is_integer and is_counter(slot)]
     tally = Tally(progress, total)
     # The digests are made meanwhile, and put into the headers at the end: waiting for them is a third of the time.
     metadata = _provenance(source, save, dict.fromkeys(read, _NO_DIGEST))
-    layouts: dict[str, files.Layout] = {}
-    with _no_grad():
+    layouts: dict[str, Layout] = {}
+    with Workers() as workers:
         for number, (name, part) in enumerate(shards.items()):
-            layout = [(one.slot.key, files.kind(one, name_of_dtype), one.slot.shape) for one in part]
+            layout = [(one.slot.key, kind(one, name_of_dtype), one.slot.shape) for one in part]
             zeros = added if number == len(shards) - 1 else []
             layout += [(slot.key, "int64", slot.shape) for slot in zeros]
             tally.note(layout)
             layouts[name] = layout
-            files.write_shard(folder / name, layout, chain(tally.read(part, dtype), map(zero, zeros)), metadata)
+            write(folder / name, layout, part, dtype, metadata, workers, tally)
         if len(shards) > 1:
             keys = {name: [key for key, _, _ in layout] for name, layout in layouts.items()}
             files.write_index(folder, keys, tally.size_bytes)
+        verified = verify.compare(folder, shards, dtype, workers, tally.passed) if check else 0
     final = _provenance(source, save, digests.result())
     for name in shards:
-        files.put_metadata(folder / name, layouts[name], final)
-    verified = verify.compare(folder, shards, dtype) if check else 0
-    if check:
-        progress(total, total)
+        shard_file.put_metadata(folder / name, layouts[name], final)
     if fitted.match.unused:
-        files.write_aside(folder, fitted.match.unused)
-    kind = tally.dtype()
-    files.write_json(folder / configs.CONFIG, _config(fitted, kind))
+        write_aside(folder / files.ASIDE, fitted.match.unused)
+    files.write_json(folder / configs.CONFIG, _config(fitted, tally.dtype()))
     return ConversionReport(
         source=source,
         destination="",
@@ -185,7 +182,7 @@ def _written(
         tensors=len(placed),
         parameters=tally.parameters,
         size_bytes=tally.size_bytes,
-        dtype=kind,
+        dtype=tally.dtype(),
         files=(),
         assumed={**fitted.recovered.assumed, **fitted.match.by_order},
         unused=tuple(tensor.name for tensor in fitted.match.unused),
@@ -241,12 +238,6 @@ def _refuse_notes_in_strict_mode(report: ConversionReport) -> None:
             do="say what is missing: config=..., architecture=...",
             off="with safetransformers.policy(strict=False): ...",
         )
-
-
-def _no_grad() -> Any:
-    import torch
-
-    return torch.no_grad() if torch.is_grad_enabled() else nullcontext()
 
 
 def _quiet(done: int, total: int) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
 from ...errors import ConversionError
 from ..match.matching import Placed
-from . import files
+from . import shard_file
+from .pieces import as_bytes, pieces, values
+from .workers import Workers
 
 if TYPE_CHECKING:
     import torch
@@ -26,27 +30,61 @@ def same_bits(first: torch.Tensor, second: torch.Tensor) -> bool:
     return torch.equal(first.view(as_bits), second.view(as_bits))
 
 
-def compare(folder: Path, shards: Mapping[str, Sequence[Placed]], dtype: torch.dtype | None) -> int:
+def compare(
+    folder: Path,
+    shards: Mapping[str, Sequence[Placed]],
+    dtype: torch.dtype | None,
+    workers: Workers,
+    passed: Callable[[Placed], None],
+) -> int:
     """Read each tensor from the written shard and again from the save; returns how many were the same.
 
-    Costs a read of both files, and memory for one tensor of each.
+    Costs a read of both files, and memory for one tensor of the save in each thread.
+
+    Args:
+        folder: that holds the shards.
+        shards: their weights, by their names.
+        dtype: in which they were written; ``None`` for their own.
+        workers: threads to read in.
+        passed: called with each weight that is the same.
 
     Raises:
         ConversionError: naming the first that differs.
     """
-    from safetensors import safe_open
-
     compared = 0
     for name, placed in shards.items():
-        with safe_open(folder / name, framework="pt") as written:
-            for one in placed:
-                expected = files.values(one.tensor, one.turn, one.slot, dtype)
-                if not same_bits(written.get_tensor(one.slot.key), expected):
-                    raise ConversionError(
-                        "ST-TF-009",
-                        f"{one.slot.key} was not written as it was read",
-                        why=f"{name} and the save differ in {one.tensor.name}: a bad disk, or a save that changed",
-                        do="convert again; if it happens again, check the disk",
-                    )
-                compared += 1
+        header = shard_file.read_header(folder / name)
+
+        def differs(one: Placed, file: Path = folder / name, header: shard_file.Header = header) -> bool:
+            return not _is_same(one, file, header, dtype, workers)
+
+        for one, is_other in zip(placed, workers.each(differs, placed), strict=True):
+            if is_other:
+                raise ConversionError(
+                    "ST-TF-009",
+                    f"{one.slot.key} was not written as it was read",
+                    why=f"{name} and the save differ in {one.tensor.name}: a bad disk, or a save that changed",
+                    do="convert again; if it happens again, check the disk",
+                )
+            passed(one)
+            compared += 1
     return compared
+
+
+def _is_same(one: Placed, file: Path, header: shard_file.Header, dtype: torch.dtype | None, workers: Workers) -> bool:
+    value = values(one)
+    kind = dtype if dtype is not None and value.is_floating_point() else value.dtype
+    written = header.get(one.slot.key)
+    if written is None or written[:2] != (str(kind).removeprefix("torch."), tuple(value.shape)):
+        return False
+    with file.open("rb") as opened:
+        opened.seek(written[2])
+        for piece in pieces(value, dtype, workers.memory):
+            expected = as_bytes(piece)
+            again = workers.memory.take("read again", expected.size).numpy()
+            if opened.readinto(again) != again.size:
+                return False
+            width = _SAME_WIDTH[piece.element_size()]
+            if not np.array_equal(again.view(width), expected.view(width)):
+                return False
+    return True
