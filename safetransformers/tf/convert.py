@@ -165,10 +165,10 @@ def _written(
         if len(shards) > 1:
             keys = {name: [key for key, _, _ in layout] for name, layout in layouts.items()}
             files.write_index(folder, keys, tally.size_bytes)
+        final = _provenance(source, save, digests.result())
+        for name in shards:
+            shard_file.put_metadata(folder / name, layouts[name], final)
         verified = verify.compare(folder, shards, dtype, workers, tally.passed) if check else 0
-    final = _provenance(source, save, digests.result())
-    for name in shards:
-        shard_file.put_metadata(folder / name, layouts[name], final)
     if fitted.match.unused:
         write_aside(folder / files.ASIDE, fitted.match.unused)
     files.write_json(folder / configs.CONFIG, _config(fitted, tally.dtype()))

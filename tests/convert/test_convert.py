@@ -25,7 +25,7 @@ from safetransformers.errors import (
     UnknownSaveError,
     UnsafeSaveError,
 )
-from safetransformers.tf.write import files, verify
+from safetransformers.tf.write import files, pieces, shards, verify
 
 
 @pytest.fixture
@@ -105,6 +105,33 @@ def test_another_type_is_what_torch_makes_of_the_weights(name: str, save: Path, 
     assert report.dtype == name == json.loads((tmp_path / "out" / "config.json").read_text())["dtype"]
 
 
+@pytest.mark.parametrize("name", [None, "bfloat16"])
+def test_weights_that_are_written_in_many_pieces_are_the_same_model(
+    name: str | None, save: Path, model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pieces, "LARGEST_BYTES", 200)
+    report = convert(save, tmp_path / "out", dtype=name)
+    written = load_file(tmp_path / "out" / "model.safetensors")
+    dtype = getattr(torch, name or "float32")
+    assert all(verify.same_bits(value, model.state_dict()[key].to(dtype)) for key, value in written.items())
+    assert report.verified == len(written) == len(model.state_dict())
+
+
+@pytest.mark.parametrize("name", [None, "float16", "bfloat16"])
+def test_values_that_are_no_numbers_are_named_and_counted(name: str | None, model: Any, tmp_path: Path) -> None:
+    named = saves.variables(model)
+    kernel = next(name for name in named if name.endswith("intermediate/dense/kernel"))
+    named[kernel][1, 2:4] = np.nan, np.inf
+    bias = next(name for name in named if name.endswith("pooler/dense/bias"))
+    named[bias][:] = 3e38  # their sum overflows, and each of them is a number; not in float16
+    saves.config(tmp_path / "save")
+    saves.h5(tmp_path / "save" / "tf_model.h5", named)
+    with pytest.warns(ConversionWarning, match="intermediate"):
+        report = convert(tmp_path / "save", tmp_path / "out", dtype=name)
+    expected = ["bert.encoder.layer.0.intermediate.dense.weight (2 of 320)"]
+    assert list(report.not_a_number) == expected + ["bert.pooler.dense.bias (16 of 16)"] * (name == "float16")
+
+
 def test_the_source_and_its_hash_are_in_every_shard(save: Path, tmp_path: Path) -> None:
     report = convert(save, tmp_path / "out", max_shard_size=4000)
     for name in (name for name in report.files if name.endswith(".safetensors")):
@@ -172,15 +199,13 @@ def test_a_failure_on_the_way_leaves_nothing(save: Path, tmp_path: Path, monkeyp
 def test_what_was_written_wrong_is_found_and_removed(
     save: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = files.write_shard
-
     def damaging(file: Path, *rest: Any) -> None:
-        real(file, *rest)
+        shards.write(file, *rest)
         data = bytearray(file.read_bytes())
         data[-1] ^= 1
         file.write_bytes(data)
 
-    monkeypatch.setattr(files, "write_shard", damaging)
+    monkeypatch.setattr("safetransformers.tf.convert.write", damaging)
     with pytest.raises(ConversionError, match="ST-TF-009"):
         convert(save, tmp_path / "out")
     assert sorted(os.listdir(tmp_path)) == ["save"]

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
+import numpy as np
+
 from ...errors import MissingExtraError
 from ...notices import relative
 from .refusals import broken, check_magic, leaves_folder, natural, parse_json, refuse_code
@@ -136,14 +138,19 @@ class H5File:
         if dtype.name not in ITEM_BYTES or dataset.shape is None:
             raise broken(self.name, f"the weight {name} is of type {dtype}, not of numbers")
 
-        def read() -> Array:
+        def read_into(values: Array) -> None:
             try:
-                values: Array = dataset[()]
+                dataset.read_direct(values)
             except (OSError, RuntimeError) as error:
                 raise broken(self.name, f"the weight {name} cannot be read: {_first_line(error)}") from None
+
+        def read() -> Array:
+            values = np.empty(dataset.shape, dtype)
+            if values.size:
+                read_into(values)
             return values
 
-        return Tensor(name, path, tuple(dataset.shape), dtype.name, read, is_positional)
+        return Tensor(name, path, tuple(dataset.shape), dtype.name, read, is_positional, read_into)
 
     def _refuse_links(self, root: Any) -> None:
         """A link may name another file: none is followed, whichever weight it stands for."""

@@ -26,6 +26,7 @@ class Tensor:
         dtype: numpy's name for the stored type, or ``bfloat16``, which is read as ``uint16`` bits.
         read: reads the values; costs one read of the tensor's bytes.
         is_positional: the last part of ``path`` is a position among the layer's variables, and no name.
+        read_into: reads the values into an array of their shape and type, where the format can.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Tensor:
     dtype: str
     read: Callable[[], Array]
     is_positional: bool = False
+    read_into: Callable[[Array], None] | None = None
 
     @property
     def size_bytes(self) -> int:

@@ -12,26 +12,13 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from ..match.matching import Placed
-from ..read.tensors import Array
+from ..read.tensors import Array, Tensor
 
 if TYPE_CHECKING:
     import torch
 
 LARGEST_BYTES: Final = 32 * 2**20
 """Of one piece, unless one row of a weight has more."""
-
-
-def values(placed: Placed) -> torch.Tensor:
-    """What torch wants of one stored weight, in its stored type. Costs one read; it may have strides of its own."""
-    import torch
-
-    array: Array = placed.turn(placed.tensor.read())
-    if array.dtype.byteorder == ">":
-        array = array.astype(array.dtype.newbyteorder("="))
-    made = torch.from_numpy(array if array.flags.writeable else array.copy())
-    if placed.tensor.is_bfloat16:
-        made = made.view(torch.bfloat16)
-    return made.to(torch.int64) if placed.slot.is_integer else made
 
 
 class Memory(threading.local):
@@ -49,6 +36,34 @@ class Memory(threading.local):
         return self._held[use][:size_bytes]
 
 
+def values(placed: Placed, memory: Memory | None = None) -> torch.Tensor:
+    """What torch wants of one stored weight, in its stored type; it may have strides of its own.
+
+    Costs one read.
+
+    Args:
+        placed: the weight.
+        memory: to read into, where the weight is not large; the values are lost with the next weight.
+    """
+    import torch
+
+    array: Array = placed.turn(_read(placed.tensor, memory))
+    if array.dtype.byteorder == ">":
+        array = array.astype(array.dtype.newbyteorder("="))
+    made = torch.from_numpy(array if array.flags.writeable else array.copy())
+    if placed.tensor.is_bfloat16:
+        made = made.view(torch.bfloat16)
+    return made.to(torch.int64) if placed.slot.is_integer else made
+
+
+def _read(tensor: Tensor, memory: Memory | None) -> Array:
+    if memory is None or tensor.read_into is None or not 0 < tensor.size_bytes <= LARGEST_BYTES:
+        return tensor.read()
+    held: Array = memory.take("read", tensor.size_bytes).numpy().view(tensor.dtype).reshape(tensor.shape)
+    tensor.read_into(held)
+    return held
+
+
 def pieces(value: torch.Tensor, dtype: torch.dtype | None, memory: Memory) -> Iterator[torch.Tensor]:
     """The values in the order in which they are written, as flat tensors; each is lost when the next is asked for.
 
@@ -61,11 +76,15 @@ def pieces(value: torch.Tensor, dtype: torch.dtype | None, memory: Memory) -> It
     for part in _parts(value):
         if part.is_contiguous() and part.dtype == kind:
             yield part.reshape(-1)
-            continue
-        if part.dim() == 2 and part.stride(0) == 1 and not part.T.is_contiguous():
-            part = part.T.contiguous().T  # torch is fast at turning a whole matrix, and three times slower at a part
-        copied = memory.take("turned", part.numel() * kind.itemsize).view(kind).view(part.shape)
-        yield copied.copy_(part).reshape(-1)
+        else:
+            copied = memory.take("turned", part.numel() * kind.itemsize).view(kind).view(part.shape)
+            yield copied.copy_(_whole(part)).reshape(-1)
+
+
+def _whole(part: torch.Tensor) -> torch.Tensor:
+    """Torch is fast at turning a whole matrix, and three times slower at columns of a larger one."""
+    is_columns = part.dim() == 2 and part.stride(0) == 1 and not part.T.is_contiguous()
+    return part.T.contiguous().T if is_columns else part
 
 
 def _parts(value: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -74,8 +93,8 @@ def _parts(value: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return ()
     if size <= LARGEST_BYTES or not value.dim():
         return (value,)
-    parts: tuple[torch.Tensor, ...] = value.split(max(1, LARGEST_BYTES * value.shape[0] // size))
-    return parts
+    rows = max(1, LARGEST_BYTES * value.shape[0] // size)
+    return tuple(value[start : start + rows] for start in range(0, value.shape[0], rows))
 
 
 def as_bytes(piece: torch.Tensor) -> Any:
@@ -86,7 +105,10 @@ def as_bytes(piece: torch.Tensor) -> Any:
 
 
 def count_not_finite(piece: torch.Tensor) -> int:
-    """How many values are NaN or infinite. Costs a pass, and a second one only where there is one or a sum overflows."""
+    """How many values are NaN or infinite.
+
+    Costs one pass, and a second where there is one, or where the sum overflows.
+    """
     import torch
 
     if not piece.is_floating_point():

@@ -90,7 +90,7 @@ def write(
     places = shard_file.create(file, layout, metadata)
 
     def written(one: Placed) -> int:
-        return _write_one(file, places[one.slot.key], values(one), dtype, workers.memory)
+        return _write_one(file, places[one.slot.key], values(one, workers.memory), dtype, workers.memory)
 
     for one, not_finite in zip(part, workers.each(written, part), strict=True):
         tally.passed(one, not_finite)

@@ -72,7 +72,7 @@ def compare(
 
 
 def _is_same(one: Placed, file: Path, header: shard_file.Header, dtype: torch.dtype | None, workers: Workers) -> bool:
-    value = values(one)
+    value = values(one, workers.memory)
     kind = dtype if dtype is not None and value.is_floating_point() else value.dtype
     written = header.get(one.slot.key)
     if written is None or written[:2] != (str(kind).removeprefix("torch."), tuple(value.shape)):
@@ -82,7 +82,7 @@ def _is_same(one: Placed, file: Path, header: shard_file.Header, dtype: torch.dt
         for piece in pieces(value, dtype, workers.memory):
             expected = as_bytes(piece)
             again = workers.memory.take("read again", expected.size).numpy()
-            if opened.readinto(again) != again.size:
+            if opened.readinto(again.data) != again.size:
                 return False
             width = _SAME_WIDTH[piece.element_size()]
             if not np.array_equal(again.view(width), expected.view(width)):

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from .pieces import Memory
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 _COUNT: Final = 2
 """More are no faster inside the page cache, and each holds a weight in memory."""
@@ -26,7 +29,7 @@ class Workers:
         self.memory = Memory()
         self._pool = ThreadPoolExecutor(_COUNT, "safetransformers-convert")
 
-    def __enter__(self) -> Workers:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
