@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from .. import __version__, policies
 from ..counts import count
-from ..errors import ConversionError, ConversionWarning, DestinationError, message
+from ..errors import ConversionError, ConversionWarning, DestinationError, MismatchedSaveError, message
 from ..notices import relative, warn_once
 from .arguments import shard_bytes, torch_dtype
 from .config import configs
-from .match import classes
+from .match import classes, wrapped_head
 from .match.fit import Fit, fit
 from .read.opening import Opened, opened, sha256
 from .read.sources import Save, find
@@ -128,6 +128,12 @@ def _fitted(save: Save, content: Opened, config: Any, model_type: str | None, ar
         from .config.infer import infer
 
         recovered = infer(save, content, model_type, architecture)
+    head = wrapped_head.mapped(content.keras, content.tensors, recovered.config)
+    if head is not None and architecture in {None, head.architecture}:
+        try:
+            return replace(fit(head.tensors, recovered, content.root, head.architecture), head=head.text)
+        except MismatchedSaveError:
+            pass  # of another size than the class's own: the base model, with the head beside it
     return fit(content.tensors, recovered, content.root, architecture)
 
 
@@ -184,6 +190,7 @@ def _written(
         size_bytes=tally.size_bytes,
         dtype=tally.dtype(),
         files=(),
+        head=fitted.head,
         assumed={**fitted.recovered.assumed, **fitted.match.by_order},
         unused=tuple(tensor.name for tensor in fitted.match.unused),
         added=tuple(slot.key for slot in added),

@@ -18,6 +18,7 @@ class ConversionReport:
         model_class: the torch class that the weights are for.
         auto_classes: the Auto classes that load it.
         config_from: where the configuration comes from.
+        head: the layers on top of a wrapped model that the torch class has too, and under which names.
         assumed: sizes and settings that nothing in the save says, with the values taken.
         tensors: how many were written.
         parameters: how many numbers they have.
@@ -48,6 +49,7 @@ class ConversionReport:
     dtype: str
     files: tuple[str, ...]
     sidecars: tuple[str, ...] = ()
+    head: str = ""
     assumed: Mapping[str, Any] = field(default_factory=dict)
     unused: tuple[str, ...] = ()
     added: tuple[str, ...] = ()
@@ -82,6 +84,7 @@ class ConversionReport:
         lines = [
             f"{self.source} ({self.format}) {done}: {self.model_class}, {size}",
             f"configuration: {self.config_from}; verified bit for bit: {self.verified} of {self.tensors} tensors",
+            *([f"head: {self.head}"] if self.head else []),
             *(f"note: {text}" for text in self.warnings()),
             f"load it: {auto}.from_pretrained({self.destination!r})",
         ]

@@ -12,7 +12,7 @@ from ..config.configs import Recovered
 from ..read import tf1
 from ..read.tensors import Tensor
 from . import classes
-from .matching import Match, match
+from .matching import Match, match, place
 from .structure import match_positions
 from .target import Target, target
 
@@ -27,11 +27,13 @@ class Fit:
         recovered: the configuration, with the number of labels that the head has.
         target: the class.
         match: which weight goes where.
+        head: what became of the layers that a Keras model has on top of this one; for people.
     """
 
     recovered: Recovered
     target: Target
     match: Match
+    head: str = ""
 
 
 def fit(tensors: Sequence[Tensor], recovered: Recovered, root: str, architecture: str | None) -> Fit:
@@ -96,8 +98,14 @@ def _tried(cls: Any, tensors: Sequence[Tensor], recovered: Recovered) -> Fit | N
 
 def laid(tensors: Sequence[Tensor], wanted: Target) -> Match:
     """Match by names where the save has them, and by structure where it has not."""
-    if any(tensor.is_positional for tensor in tensors):
-        return match_positions(tensors, wanted)
+    positional = [tensor for tensor in tensors if tensor.is_positional]
+    if positional:
+        found = match_positions(positional, wanted)
+        for tensor in tensors:
+            if not tensor.is_positional:  # a head that the graph of a wrapping model gave names
+                place(tensor, wanted, found)
+        found.missing = [slot for slot in found.missing if slot.key not in found.placed]
+        return found
     others = [tensor for tensor in tensors if tf1.is_generator(tensor)]
     if not others or len(others) == len(tensors):
         return match(tensors, wanted)
