@@ -78,6 +78,7 @@ tf-saves: $(OLDEST)/.installed ## write saves of every TensorFlow class into bui
 	$(OLDEST)/bin/python tests/convert/make_oracles.py build/tf-saves/names.json build/tf-saves
 	build/tf/bin/python tests/convert/make_saves.py build/tf-saves
 	build/tf/bin/python tests/convert/make_tf1.py build/tf-saves
+	build/tf/bin/python tests/convert/make_heads.py build/tf-saves/heads
 
 build: dist/.built ## wheel and sdist into dist/
 

@@ -213,4 +213,7 @@ _EVERYTHING: Final = {"start": None, "stop": None, "step": None}
 def _is_first_token(node: Sequence[Any]) -> bool:
     """Whether a slice is ``[:, 0]`` or ``[:, 0, :]``."""
     arguments = node[3] if len(node) > 3 and isinstance(node[3], dict) else {}
-    return arguments.get("slice_spec") in ([_EVERYTHING, 0], [_EVERYTHING, 0, _EVERYTHING])
+    spec = arguments.get("slice_spec")
+    if isinstance(spec, dict):  # a SavedModel writes that it is a tuple
+        spec = spec.get("items")
+    return spec in ([_EVERYTHING, 0], [_EVERYTHING, 0, _EVERYTHING])
