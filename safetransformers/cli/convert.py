@@ -32,6 +32,12 @@ def convert(
     max_shard_size: Annotated[str, typer.Option(help="Such as 2GB; memory holds one shard at a time.")] = "5GB",
     verify: Annotated[bool, typer.Option(help="Read both sides again and compare every bit.")] = True,
     jobs: Annotated[int, typer.Option(min=1, help="Processes, where there are several SRC.")] = 1,
+    forward: Annotated[
+        bool | None, typer.Option("--forward/--no-forward", help="Run the result once; else only where it is small.")
+    ] = None,
+    tensorflow: Annotated[
+        Path | None, typer.Option(metavar="PYTHON", help="An interpreter with TensorFlow, to compare the outputs with.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the weights of an existing DST.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
@@ -61,6 +67,8 @@ def convert(
                 dtype=dtype,
                 max_shard_size=max_shard_size,
                 check=verify,
+                forward=forward,
+                tensorflow=tensorflow,
                 overwrite=overwrite,
                 progress=progress,
             )

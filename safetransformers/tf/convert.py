@@ -23,6 +23,7 @@ from .read.opening import Opened, opened, sha256
 from .read.sources import Save, find
 from .report import ConversionReport
 from .write import files, previous, shard_file, sidecars, verify
+from .write import forward as forwards
 from .write.files import Progress
 from .write.shard_file import Layout
 from .write.shards import Tally, is_counter, kind, plan, untied, write, write_aside
@@ -45,6 +46,8 @@ def convert(
     dtype: str | None = None,
     max_shard_size: int | str = "5GB",
     check: bool = True,
+    forward: bool | None = None,
+    tensorflow: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> ConversionReport:
@@ -63,6 +66,10 @@ def convert(
         dtype: ``"float32"``, ``"float16"``, ``"bfloat16"`` or ``"float64"``; the save's own by default.
         max_shard_size: bytes, or a text such as ``"5GB"``; weights are held in memory one shard at a time.
         check: read both sides again and compare each tensor bit for bit.
+        forward: load the result and run it once on a fixed input; ``None``, the default, where it is cheap: up to
+            32 million parameters, with ``check``. The report says what came of it.
+        tensorflow: a Python that has TensorFlow and transformers 4, to run the save with on the same input; this one
+            where it has them. The report then has the largest difference.
         overwrite: replace the weights of a destination that exists; its other files stay.
         progress: called with the bytes done and the bytes in all.
 
@@ -108,6 +115,11 @@ def convert(
             tell = progress or _quiet
             report = _written(folder, relative(source), save, fitted, torch_type, limit, check, tell, read, digests)
             sidecars.carry(_home(save), carried, folder)
+            is_cheap = check and report.parameters <= forwards.CHEAP_PARAMETERS
+            if forward or (forward is None and (is_cheap or tensorflow is not None)):
+                python = None if tensorflow is None else os.fspath(tensorflow)
+                ran = forwards.run(folder, report.model_class, save, python)
+                report = replace(report, forward=ran.text, is_finite=ran.is_finite, max_difference=ran.max_difference)
             report = replace(
                 report,
                 destination=str(destination),

@@ -78,7 +78,7 @@ def cached(folder: Path) -> Path:
     target = root() / _key(save)
     if not (target / CONFIG).is_file():
         with suppress(DestinationError):  # another process was faster, with the same bytes
-            convert(folder, target)
+            convert(folder, target, forward=False)  # the load that asks for it runs the model
             count("tf.converted_on_the_fly")
     return target
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Final
+
+LARGEST_DIFFERENCE: Final = 1e-4
+"""Of the scale: what the order of additions explains between two libraries in float32."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,9 @@ class ConversionReport:
         not_a_number: weights that hold NaN or infinity.
         passed_over: other saves in the source that were not read.
         verified: tensors that were read again from both sides and compared bit for bit.
-        max_difference: of TensorFlow's and torch's outputs, where both were run.
+        forward: what one run of the model on a fixed input gave, or why there was none; empty where none was asked for.
+        is_finite: no output of that run is NaN or infinite.
+        max_difference: of torch's and TensorFlow's outputs where both were run, divided by the largest of TensorFlow's.
         sha256: of each file that was read.
         seconds: that it took.
         was_done_before: the destination already held this conversion, and nothing was written.
@@ -56,6 +61,8 @@ class ConversionReport:
     not_a_number: tuple[str, ...] = ()
     passed_over: tuple[str, ...] = ()
     verified: int = 0
+    forward: str = ""
+    is_finite: bool = True
     max_difference: float | None = None
     sha256: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 0.0
@@ -71,6 +78,11 @@ class ConversionReport:
             found.append(f"not used, as the model has no place for them, and kept beside it: {_some(self.unused)}")
         if self.not_a_number:
             found.append(f"nan (not a number) or infinity among the values of: {_some(self.not_a_number)}")
+        if not self.is_finite:
+            found.append("the outputs of a run in torch hold nan (not a number) or infinity")
+        is_narrow = self.dtype in {"float16", "bfloat16"}  # rounding alone explains a difference there
+        if self.max_difference is not None and not (is_narrow or self.max_difference <= LARGEST_DIFFERENCE):
+            found.append(f"the outputs of torch and TensorFlow differ by {self.max_difference:.1e} of their scale")
         return tuple(found)
 
     def to_dict(self) -> dict[str, Any]:
@@ -84,6 +96,7 @@ class ConversionReport:
         lines = [
             f"{self.source} ({self.format}) {done}: {self.model_class}, {size}",
             f"configuration: {self.config_from}; verified bit for bit: {self.verified} of {self.tensors} tensors",
+            *([self.forward] if self.forward else []),
             *([f"head: {self.head}"] if self.head else []),
             *(f"note: {text}" for text in self.warnings()),
             f"load it: {auto}.from_pretrained({self.destination!r})",
