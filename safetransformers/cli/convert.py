@@ -54,7 +54,8 @@ def convert(
 
     if len(src) > 1:
         named = {"config": config, "model_type": model_type, "architecture": architecture, "dtype": dtype}
-        options = {**named, "max_shard_size": max_shard_size, "check": verify, "overwrite": overwrite}
+        run_once = {"forward": forward, "tensorflow": tensorflow}
+        options = {**named, **run_once, "max_shard_size": max_shard_size, "check": verify, "overwrite": overwrite}
         raise SystemExit(_several(src, dst, jobs, options, as_json=as_json))
     try:
         with _progress(quiet=as_json) as progress:
