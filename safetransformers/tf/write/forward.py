@@ -112,8 +112,9 @@ def _inputs(model: Any) -> dict[str, torch.Tensor] | None:
     takes = inspect.signature(model.forward).parameters
     text: Any = getattr(config, "text_config", config)
     vision: Any = getattr(config, "vision_config", config)
+    has_tokens = hasattr(text, "vocab_size")
     found: dict[str, torch.Tensor] = {}
-    if "input_ids" in takes and getattr(text, "vocab_size", 0):
+    if "input_ids" in takes and has_tokens:
         found["input_ids"] = (torch.arange(_TOKENS)[None] + 3) % text.vocab_size
         eos = getattr(text, "eos_token_id", None)
         if isinstance(eos, int) and eos < text.vocab_size:
@@ -127,7 +128,7 @@ def _inputs(model: Any) -> dict[str, torch.Tensor] | None:
         found["input_features"] = _wave((1, config.num_mel_bins, 2 * getattr(config, "max_source_positions", 1500)))
     if "input_values" in takes:
         found["input_values"] = _wave((1, _SAMPLES))
-    if config.is_encoder_decoder and "decoder_input_ids" in takes and found:
+    if config.is_encoder_decoder and "decoder_input_ids" in takes and has_tokens:
         found["decoder_input_ids"] = torch.arange(4)[None] % text.vocab_size
     return found or None
 
