@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,7 +25,7 @@ def save(tmp_path: Path) -> Path:
 
 def test_it_converts_and_says_how_to_load_the_result(save: Path, tmp_path: Path) -> None:
     run = _run("save", "out", cwd=tmp_path)
-    assert run.returncode == 0, run.stderr
+    assert run.returncode == 0 and run.stderr == "", run.stderr  # nothing is drawn into a pipe
     assert "AutoModelForSequenceClassification.from_pretrained('out')" in run.stdout
     assert (tmp_path / "out" / "model.safetensors").is_file()
 
@@ -74,3 +76,35 @@ def test_two_saves_of_one_name_are_refused_before_anything_is_written(save: Path
     saves.tf_model(tmp_path / "elsewhere" / "save", saves.model())
     run = _run("save", "elsewhere/save", "out", cwd=tmp_path)
     assert run.returncode == 2 and "[ST-TF-007]" in run.stderr and not (tmp_path / "out").exists()
+
+
+def test_a_destination_that_exists_is_kept_until_it_is_to_be_overwritten(save: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    kept = _run("save", "out", cwd=tmp_path)
+    assert kept.returncode == 1 and "--overwrite" in kept.stderr and not (tmp_path / "out" / "config.json").exists()
+    run = _run("save", "out", "--overwrite", "--no-forward", cwd=tmp_path)
+    assert run.returncode == 0 and "one forward" not in run.stdout and (tmp_path / "out" / "notes.txt").exists()
+
+
+def test_a_terminal_shows_the_bytes(save: Path, tmp_path: Path) -> None:
+    pty = pytest.importorskip("pty")
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "safetransformers", "convert", "save", "out", "--no-forward"]
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=theirs, env=environment) as run:
+        os.close(theirs)
+        shown = b"".join(_until_closed(ours))
+    assert run.returncode == 0 and b" kB" in shown and b"\x1b[2K" in shown  # drawn, and taken away at the end
+
+
+def _until_closed(terminal: int) -> Iterator[bytes]:
+    while True:
+        try:
+            data = os.read(terminal, 4096)
+        except OSError:  # Linux says so when the other side is closed
+            data = b""
+        if not data:
+            os.close(terminal)
+            return
+        yield data

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import saves
@@ -25,6 +26,7 @@ from safetransformers.errors import (
     UnknownSaveError,
     UnsafeSaveError,
 )
+from safetransformers.tf.read.keras_archive import KerasArchive
 from safetransformers.tf.write import files, pieces, shards, verify
 
 
@@ -306,3 +308,21 @@ def test_progress_counts_the_bytes_to_the_end(save: Path, tmp_path: Path) -> Non
     steps: list[tuple[int, int]] = []
     convert(save, tmp_path / "out", progress=lambda done, total: steps.append((done, total)))
     assert steps == sorted(steps) and steps[-1][0] == steps[-1][1] > 0
+
+
+@pytest.mark.parametrize("kind", ["soft", "external"])
+def test_a_link_inside_an_h5_file_is_refused_and_not_followed(kind: str, save: Path, tmp_path: Path) -> None:
+    saves.h5(tmp_path / "other.h5", {"secret/kernel": np.ones((2, 3), np.float32)})
+    with h5py.File(save / "tf_model.h5", "a") as opened:
+        group = next(iter(opened.values()))
+        group["link"] = h5py.SoftLink("/") if kind == "soft" else h5py.ExternalLink("../other.h5", "/secret")
+    with pytest.raises(UnsafeSaveError, match="ST-TF-004"):
+        convert(save, tmp_path / "out")
+
+
+def test_the_optimizer_of_a_training_run_is_left_out(tmp_path: Path) -> None:
+    layer = {"layers/dense/vars/0": np.ones((2, 3), np.float32)}
+    slots = {f"optimizer/vars/{number}": np.ones((2, 3), np.float32) for number in range(3)}
+    saves.keras_archive(tmp_path / "m.keras", {"class_name": "Functional"}, {**layer, **slots})
+    with KerasArchive(tmp_path / "m.keras") as opened:
+        assert [tensor.name for tensor in opened.tensors()] == list(layer)
