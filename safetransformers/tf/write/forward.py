@@ -83,7 +83,7 @@ def run(folder: Path, name: str, save: Save, python: str | None) -> Forward:
         return Forward(f"no forward was run, as what {name} takes is not known here")
     try:
         with torch.no_grad():
-            outputs = _arrays(model.eval()(**inputs))
+            outputs = _arrays(model(**inputs))
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, KeyError) as error:
         # The input is made up: what the model says of it says nothing of the weights.
         return Forward(f"no forward was run: {type(error).__name__}: {str(error).partition(chr(10))[0]}")
