@@ -161,6 +161,13 @@ class MissingExtraError(SafeTransformersError, ImportError):
     """Reading this format needs a package of an extra that is not installed."""
 
 
+class BatchSizeError(SafeTransformersError, ValueError):
+    """A batch size does not keep the effective batch, or there is none in the range given. ``ValueError``.
+
+    ``details["choices"]`` are the nearest sizes that do.
+    """
+
+
 class GuardError(SafeTransformersError, RuntimeError):
     """A guard itself failed. Raised in strict mode only; elsewhere the call goes on unguarded and it is logged."""
 
@@ -215,6 +222,18 @@ class IncompleteFetchWarning(HubWarning):
 
 class ConversionWarning(SafeTransformersWarning):
     """A save was converted, and something about it should be known: unused weights, NaN, sizes that were assumed."""
+
+
+class MemoryWarning(SafeTransformersWarning):
+    """Base of the warnings about memory that ran out."""
+
+
+class SplitBatchWarning(MemoryWarning):
+    """``on_oom="split"``: a batch ran out of memory and was run in pieces."""
+
+
+class AccumulatingWarning(MemoryWarning):
+    """``on_oom="accumulate"``: a training run starts again with a smaller batch and more accumulation steps."""
 
 
 class UnsupportedVersionWarning(SafeTransformersWarning):

@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from . import compat, policies
+from . import compat, failing, policies
+from .memory import split
 from .padding import attach as padding
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -38,14 +39,17 @@ def guard(model: Model, **fields: Any) -> Model:
     """
     layer = policies.checked(fields)
     compat.check_versions()
-    padding.attach(innermost(model), layer)
+    inner = innermost(model)
+    padding.attach(inner, layer)
+    failing.attach(inner)
+    split.attach(inner, layer)
     return model
 
 
 def unguard(model: Model) -> Model:
     """Take the guards off; returns the same object, with ``vars()`` as without them. A plain model stays as it is."""
     for module in model.modules():
-        padding.detach(module)
+        _detach(module)
     return model
 
 
@@ -76,4 +80,10 @@ def release_all() -> None:
     """Unguard every guarded model that is alive in this process, copies included."""
     for thing in gc.get_objects():
         if issubclass(type(thing), nn.Module) and "_forward_pre_hooks" in vars(thing) and padding.is_attached(thing):
-            padding.detach(thing)
+            _detach(thing)
+
+
+def _detach(module: nn.Module) -> None:
+    padding.detach(module)
+    failing.detach(module)
+    split.detach(module)

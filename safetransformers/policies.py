@@ -8,7 +8,7 @@ says ``strict=True`` sets every field that it does not name, and so hides all la
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, fields
@@ -92,6 +92,9 @@ def checked(named: Mapping[str, Any]) -> dict[str, Any]:
     return layer
 
 
+# Called with each layer that is set: a guard that costs nothing where it is not asked for learns of it here.
+followers: list[Callable[[Layer], None]] = []
+
 _process: Layer = {}
 _scoped: ContextVar[Layer] = ContextVar("safetransformers_policy")
 _NOTHING: Final[Layer] = {}
@@ -124,6 +127,7 @@ def configure(**named: Any) -> Policy:
     kept = {name: value for name, value in _process.items() if name not in named}
     _process = layer if layer.get("strict") else {**kept, **layer}
     _notice(layer)
+    _tell(layer)
     return get_policy()
 
 
@@ -144,6 +148,7 @@ def policy(**named: Any) -> Iterator[Policy]:
     outer = _scoped.get(_NOTHING)
     token = _scoped.set(layer if layer.get("strict") else {**outer, **layer})
     try:
+        _tell(layer)
         yield get_policy()
     finally:
         _scoped.reset(token)
@@ -202,6 +207,11 @@ def is_strict(model_layer: Layer = _NOTHING) -> bool:
 def get_policy() -> Policy:
     """The policy that holds here and now, with every layer but the models' own taken into account."""
     return Policy(strict=is_strict(), **{name: resolve(name) for name in CHOICES})
+
+
+def _tell(layer: Layer) -> None:
+    for follower in followers:
+        follower(layer)
 
 
 def _environment_strict() -> bool:

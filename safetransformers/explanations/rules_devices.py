@@ -6,6 +6,7 @@ import re
 from typing import Final
 
 from ..explanation import Explanation
+from ..memory import texts
 from .rule import Facts, Rule
 
 _ATEN: Final = "torch 2.13.0, aten/src/ATen"
@@ -23,7 +24,6 @@ _ALLOCATED: Final = {
     r"([\d.]+ \w+) is allocated by PyTorch": "{0} of it in tensors",
     r"([\d.]+ \w+) is reserved by PyTorch but unallocated": "{0} reserved and unused",
 }
-_UNITS: Final = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 def _of_accelerator(facts: Facts) -> Explanation:
@@ -44,12 +44,9 @@ def _of_accelerator(facts: Facts) -> Explanation:
 
 
 def _of_cpu(facts: Facts) -> Explanation:
-    size, unit = float(facts["asked"]), 0
-    while size >= 1024 and unit < len(_UNITS) - 1:
-        size, unit = size / 1024, unit + 1
     return Explanation(
         "ST-OOM-502",
-        f"the machine's own memory does not suffice: torch asked for {size:.1f} {_UNITS[unit]} in one piece",
+        f"the machine's own memory does not suffice: torch asked for {texts.size(int(facts['asked']))} in one piece",
         "a size far beyond the machine is probably a wrong shape; else weights are loaded in float32, or several "
         "copies are held",
         "print the shapes; dtype=torch.bfloat16; a smaller batch; look for a limit: ulimit -v, docker --memory",
@@ -59,15 +56,13 @@ def _of_cpu(facts: Facts) -> Explanation:
 RULES: Final = (
     Rule(
         "ST-OOM-501",
-        r"(?P<all>(?P<device>CUDA|HIP|XPU) out of memory\. Tried to allocate (?P<asked>[\d.]+ \w+)[\s\S]*)",
+        rf"(?P<all>{texts.ACCELERATOR}[\s\S]*)",
         answer=_of_accelerator,
         source=_CACHING,
     ),
     Rule(
         "ST-OOM-503",
-        r"MPS backend out of memory \(MPS allocated: (?P<held>[\d.]+ \w+), other allocations: (?P<others>[\d.]+ "
-        r"\w+), max "
-        r"allowed: (?P<limit>[\d.]+ \w+)\)\. Tried to allocate (?P<asked>[\d.]+ \w+)",
+        texts.MPS,
         "Apple's GPU is out of memory: {asked} more were asked for",
         "{held} in tensors, {others} held by others, {limit} is the most that torch takes",
         f"{_SMALLER}; PYTORCH_MPS_HIGH_WATERMARK_RATIO=0.0 lifts the limit, and the whole machine may then swap",
@@ -75,7 +70,7 @@ RULES: Final = (
     ),
     Rule(
         "ST-OOM-501",
-        r"(?:CUDA|HIP) error: out of memory",
+        texts.DRIVER,
         "the GPU is out of memory, outside torch's own allocator",
         "the driver itself could not allocate: probably another process fills the GPU (nvidia-smi)",
         f"end the other process, or choose another GPU: CUDA_VISIBLE_DEVICES=1; {_SMALLER}",
@@ -83,16 +78,13 @@ RULES: Final = (
     ),
     Rule(
         "ST-OOM-502",
-        r"(?:\[enforce fail at [\w.]+:\d+\] [^.]{0,40}\. )?DefaultCPUAllocator: (?:can't allocate memory|not enough "
-        r"memory): you "
-        r"tried to allocate (?P<asked>\d{1,20}) bytes",
+        texts.CPU,
         answer=_of_cpu,
         source="torch 2.13.0, c10/core/impl/alloc_cpu.cpp",
     ),
     Rule(
         "ST-OOM-502",
-        r"Unable to allocate (?P<asked>[\d.]+ \w+) for an array with shape (?P<shape>\([\d, ]*\)) and data type "
-        r"(?P<dtype>\S+)",
+        texts.NUMPY,
         "the machine's own memory does not suffice for {asked}",
         "numpy asked for an array of shape {shape}, {dtype}",
         "a size far beyond the machine is probably a wrong shape; else work in pieces, or with np.memmap",

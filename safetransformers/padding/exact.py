@@ -16,7 +16,7 @@ from .plan import Group, Plan, is_label, is_target
 
 # The names by which models return what they keep for the next call (ALL_CACHE_NAMES, generation/utils.py, 5.23).
 LAST_ONLY = ("logits_to_keep", "num_logits_to_keep")  # ask for the outputs of a row's last columns alone
-_MODALITIES = ("pixel_", "image_", "video_", "audio_", "input_features", "input_values", "visual_")
+MODALITIES = ("pixel_", "image_", "video_", "audio_", "input_features", "input_values", "visual_")
 _CACHES = ("past_key_values", "cache_params", "state", "mems", "past_buckets_states")
 
 
@@ -118,7 +118,7 @@ def _refuse(facts: Facts, named: dict[str, Any]) -> None:
             do=f"call the model without {', '.join(labels)} and compute the loss from the outputs",
             off='safetransformers.configure(padding="infer")',
         )
-    modalities = sorted(name for name in named if name.startswith(_MODALITIES) and named[name] is not None)
+    modalities = sorted(name for name in named if name.startswith(MODALITIES) and named[name] is not None)
     if modalities:
         raise PaddingError(
             "ST-MASK-006",

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .. import policies
+from .. import failing, policies
 from ..counts import count
 from ..devices.eager import proving
 from . import notes
@@ -83,7 +83,11 @@ class GuardedGenerate:
         if mask is not None:
             args, kwargs = masked_prompt(hook, args, kwargs, mask)
         with untouched(model, kwargs.get("assistant_model")), proving(hook.facts.name, found):
-            return self.plain(*args, **kwargs)
+            try:
+                return self.plain(*args, **kwargs)
+            except Exception as error:  # outside forward too: the cache grows, logits are sorted
+                failing.tell(model, {**dict(zip(("inputs", "generation_config"), args, strict=False)), **kwargs}, error)
+                raise
 
     def __reduce__(self) -> tuple[Any, ...]:
         return GuardedGenerate, (self.__self__, self.inner)

@@ -1,0 +1,1 @@
+"""Out of memory: what filled the memory, what fits instead, and going on with less."""
