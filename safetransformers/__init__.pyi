@@ -15,6 +15,8 @@ from typing_extensions import Unpack
 from . import errors as errors
 from ._version import __version__ as __version__
 from .explanation import Explanation as Explanation
+from .memory.accumulation import keep_effective_batch as keep_effective_batch
+from .memory.finder import fit_batch_size as fit_batch_size
 from .names.suggestions import Suggestion as Suggestion
 from .names.suggestions import Suggestions as Suggestions
 from .padding.audit import PaddingAudit as PaddingAudit

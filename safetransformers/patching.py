@@ -232,6 +232,17 @@ def _hub_targets() -> list[Target]:
     ]
 
 
+def _training_targets() -> list[Target]:
+    """The Trainer's training loop, where transformers can import its Trainer."""
+    try:
+        from transformers import Trainer
+    except ImportError:  # something that it needs is broken: whoever uses it is told so by their own import
+        return []
+    from .memory import training
+
+    return [(Trainer, "_inner_training_loop", training.training_loop)]
+
+
 def _uncaught_targets() -> list[Target]:
     """Where exceptions go that nobody caught."""
     from .explanations import uncaught
@@ -245,5 +256,6 @@ _GROUPS: Final[dict[str, Callable[[], list[Target]]]] = {
     "entries": _entry_targets,
     "hub": _hub_targets,
     "names": _name_targets,
+    "training": _training_targets,
     "uncaught": _uncaught_targets,
 }

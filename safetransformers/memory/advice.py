@@ -43,26 +43,26 @@ def advice(situation: Situation, training_args: Any = None) -> list[str]:
         situation: of the failed call.
         training_args: the ``TrainingArguments`` of the Trainer that runs, or None.
     """
-    if training_args is not None:
+    if not situation.is_training:
+        first = _for_inference(situation, "" if training_args is None else "per_device_eval_batch_size")
+    elif training_args is not None:
         first = _for_trainer(situation, training_args)
-    elif situation.is_training:
-        first = _for_loop(situation)
     else:
-        first = _for_inference(situation)
+        first = _for_loop(situation)
     return [*first, *_beside(situation)][:4]
 
 
 def _for_trainer(situation: Situation, args: Any) -> Iterator[str]:
     batch, accumulation = args.per_device_train_batch_size, args.gradient_accumulation_steps
-    # The Trainer's own loader makes the batch; the rows of the failed call are those of one device.
-    split = split_batch(batch, accumulation, situation.at_most)
+    # A collator may make other rows of a batch, by packing: then nothing is known of how many fit.
+    split = split_batch(batch, accumulation, situation.at_most if situation.rows == batch else None)
     if split is None:
         yield "one row does not fit: shorter texts (max_length), a smaller model, or adapters (peft)"
         return
     rows, steps = split
     yield (
         f"TrainingArguments(per_device_train_batch_size={rows}, gradient_accumulation_steps={steps}, ...)  "
-        f"# {_probably(rows, situation)}; {batch * accumulation * max(1, args.world_size)} rows a step as before"
+        f"# {_probably(rows, situation)}; {args.train_batch_size * accumulation * args.world_size} rows a step as before"
     )
     if situation.on_oom != "accumulate":
         yield 'or let it be done: safetransformers.configure(on_oom="accumulate")'
@@ -77,12 +77,13 @@ def _for_loop(situation: Situation) -> Iterator[str]:
         yield "on_oom=\"accumulate\" acts on transformers' Trainer, under safetransformers.patch() only"
 
 
-def _for_inference(situation: Situation) -> Iterator[str]:
+def _for_inference(situation: Situation, argument: str) -> Iterator[str]:
     if situation.keeps_gradients:
         yield "with torch.no_grad(): ...  # activations are kept for a backward pass now"
     split = split_batch(situation.rows, 1, situation.at_most)
     if split is not None:
-        yield f"batches of {split[0]} rows  # {_probably(split[0], situation)}"
+        smaller = f"{argument}={split[0]}" if argument else f"batches of {split[0]} rows"
+        yield f"{smaller}  # {_probably(split[0], situation)}"
         if not situation.generates and situation.on_oom != "split":
             yield 'or with torch.no_grad(), safetransformers.policy(on_oom="split"): ...  # runs halves, joins outputs'
     if situation.generates:

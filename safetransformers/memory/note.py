@@ -50,10 +50,11 @@ def explanation(
     budget, room = budget_of(module, given.values(), kind), room_of(device)
     rows = rows_of(given)
     asked = texts.asked_bytes(str(error)) or 0
+    running = trainer.get()
     situation = Situation(
         rows=rows,
         at_most=_at_most(rows, asked, budget, room, kind),
-        is_training=module.training and torch.is_grad_enabled(),
+        is_training=module.training and (torch.is_grad_enabled() or running is not None),
         keeps_gradients=torch.is_grad_enabled(),
         generates="max_new_tokens" in given or given.get("past_key_values") is not None,
         checkpoints=any(getattr(part, "gradient_checkpointing", False) for part in module.modules()),
@@ -61,12 +62,12 @@ def explanation(
         is_fragmented=room.is_fragmented,
         on_oom=policies.resolve("on_oom", layer),
     )
-    running = trainer.get()
+    training_args = None if running is None else running.args
     return Explanation(
         "ST-OOM-001" if running is None else "ST-OOM-002",
         f"{type(module).__name__} ran out of {_words(device)} memory{_shapes(given)}",
         _facts(budget, room, asked, kind),
-        "\n".join(advice(situation, None if running is None else running.args)),
+        "\n".join(advice(situation, training_args)),
     )
 
 
