@@ -9,7 +9,6 @@ import inspect
 import logging
 import sys
 from collections.abc import Callable, Mapping
-from importlib import import_module
 from typing import Any, Final
 
 from torch import nn
@@ -17,15 +16,15 @@ from torch import nn
 from . import policies
 from .errors import SafeTransformersError
 from .explanation import Explanation, add_note
-from .memory import split
+from .memory import note, split
 from .padding.hook import hook_of
 
 logger = logging.getLogger(__name__)
 
 Explainer = Callable[[nn.Module, Mapping[str, Any], BaseException, Mapping[str, Any]], Explanation | None]
 
-# Modules whose ``explanation`` looks at a failure, in turn; imported when there is one.
-_EXPLAINERS: Final = ("safetransformers.memory.note",)
+# Each looks at a failure in turn. They are imported before there is one, for then there may be no memory to do so.
+_EXPLAINERS: Final[tuple[Explainer, ...]] = (note.explanation,)
 
 
 class FailureHook:
@@ -66,9 +65,8 @@ def tell(module: nn.Module, arguments: Mapping[str, Any], error: BaseException) 
         layer = {} if hook is None else hook.layer
         if policies.resolve("errors", layer) == "off":
             return
-        for name in _EXPLAINERS:
-            told = import_module(name).explanation(module, arguments, error, layer)
-            if told is not None:
+        for explain in _EXPLAINERS:
+            if (told := explain(module, arguments, error, layer)) is not None:
                 add_note(error, told)
     except Exception:
         logger.exception("a failure of %s could not be explained", type(module).__name__)

@@ -49,7 +49,11 @@ def advice(situation: Situation, training_args: Any = None) -> list[str]:
         first = _for_trainer(situation, training_args)
     else:
         first = _for_loop(situation)
-    return [*first, *_beside(situation)][:4]
+    lines = [*first]
+    beside = "; ".join(_beside(situation))
+    if beside:
+        lines.append(f"also: {beside}" if lines else beside)
+    return lines
 
 
 def _for_trainer(situation: Situation, args: Any) -> Iterator[str]:
@@ -91,16 +95,13 @@ def _for_inference(situation: Situation, argument: str) -> Iterator[str]:
 
 
 def _beside(situation: Situation) -> Iterator[str]:
-    """What helps whatever the batch is, in one line."""
-    found = []
+    """What helps whatever the batch is."""
     if situation.is_training and not situation.checkpoints:
-        found.append("model.gradient_checkpointing_enable()")
+        yield "model.gradient_checkpointing_enable()"
     if situation.is_float32:
-        found.append("bf16=True in TrainingArguments" if situation.is_training else "dtype=torch.bfloat16")
+        yield "bf16=True in TrainingArguments" if situation.is_training else "dtype=torch.bfloat16"
     if situation.is_fragmented:
-        found.append("PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True, for much is reserved and unused")
-    if found:
-        yield f"also: {'; '.join(found)}"
+        yield "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True, for much is reserved and unused"
 
 
 def _probably(rows: int, situation: Situation) -> str:

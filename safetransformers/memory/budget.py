@@ -75,7 +75,11 @@ def budget_of(model: nn.Module, arguments: Iterable[Any], kind: str) -> Budget:
 def _optimizer_state(parameters: list[nn.Parameter]) -> Iterator[Tensor]:
     """The state tensors of each optimizer that steps any of the parameters."""
     wanted = {id(parameter) for parameter in parameters}
-    for thing in gc.get_objects():
+    try:
+        things = gc.get_objects()
+    except MemoryError:  # the list of all objects takes some megabytes itself: what else is known is still told
+        return
+    for thing in things:
         if not issubclass(type(thing), Optimizer) or "state" not in vars(thing):  # accelerate's wrapper has none itself
             continue
         if any(id(parameter) in wanted for group in thing.param_groups for parameter in group["params"]):

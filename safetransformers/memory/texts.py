@@ -30,6 +30,7 @@ CUDNN_WORKSPACE: Final = (
     r"Unable to find a valid cuDNN algorithm to run convolution"
     r"|GET was unable to find an engine to execute this computation"
 )
+ONEDNN: Final = r"could not create a primitive$"  # seen under ulimit -v; oneDNN gives no reason
 LEVEL_ZERO: Final = r".*UR_RESULT_ERROR_OUT_OF_(?:DEVICE|HOST)_MEMORY"  # XPU's driver
 GAUDI: Final = r"FATAL ERROR :: MODULE:PT_DEVMEM Allocation failed"
 
@@ -40,6 +41,7 @@ _KINDS: Final = (
     (CUBLAS_FULL, "cuda"),
     (CUDNN_FULL, "cuda"),
     (CUDNN_WORKSPACE, "cuda"),
+    (ONEDNN, "cpu"),
     (LEVEL_ZERO, "xpu"),
     (GAUDI, "hpu"),
     (MPS, "mps"),
@@ -48,6 +50,7 @@ _KINDS: Final = (
 )
 _PATTERNS: Final = tuple((re.compile(pattern), kind) for pattern, kind in _KINDS)
 _TYPES: Final = {"OutOfMemoryError": "cuda", "MemoryError": "cpu"}  # torch's own, and Python's
+_UNSURE: Final = re.compile(f"{CUDNN_WORKSPACE}|{ONEDNN}")  # said of other causes too
 _SCALE: Final = {"bytes": 0, "KiB": 1, "KB": 1, "MiB": 2, "MB": 2, "GiB": 3, "GB": 3, "TiB": 4, "PiB": 5}
 
 
@@ -68,6 +71,11 @@ def kind_of(error: BaseException) -> str | None:
                 return kind or found["device"].lower().replace("hip", "cuda")
         return next((_TYPES[cls.__name__] for cls in type(error).__mro__ if cls.__name__ in _TYPES), None)
     return None
+
+
+def is_sure(error: BaseException) -> bool:
+    """Whether the words of an error that ``kind_of`` knows are said of memory alone."""
+    return _UNSURE.match(str(error)) is None
 
 
 def asked_bytes(text: str) -> int | None:

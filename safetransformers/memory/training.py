@@ -116,7 +116,7 @@ def _is_evaluating(error: BaseException) -> bool:
 def _again(
     trainer: Any, named: dict[str, Any], snapshot: Snapshot, split: tuple[int, int], before: set[str]
 ) -> dict[str, Any]:
-    """Set the smaller batch: the arguments of the loop's next start. Random states are put back last."""
+    """Set the smaller batch and put the state back: the arguments of the loop's next start."""
     rows, steps = split
     args = trainer.args
     checkpoint = _newest(trainer, before)

@@ -1,0 +1,175 @@
+"""Real shortages of memory, each under a limit of the operating system's: run as a script, prints what happened as JSON.
+
+A limit on the address space (``ulimit -v``) makes torch's own CPU allocator fail, as a full GPU makes the CUDA one.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+import resource
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from models import tiny
+from transformers import Trainer, TrainingArguments
+
+import safetransformers as st
+
+_MIB = 2**20
+_NONE = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+
+
+@contextmanager
+def room_for(n_bytes: int) -> Iterator[None]:
+    """Nothing fits inside the block but what is there already, and this much."""
+    held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (held + n_bytes, resource.RLIM_INFINITY))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, _NONE)
+
+
+def failed(call: Callable[[], Any], n_bytes: int = 20 * _MIB) -> dict[str, Any]:
+    """What a call raised that has this much room, and what it left on the error."""
+    try:
+        with room_for(n_bytes):
+            call()
+    except (RuntimeError, MemoryError) as error:
+        return {"type": type(error).__name__, "args": error.args, "notes": getattr(error, "__notes__", [])}
+    return {"type": "", "args": (), "notes": []}
+
+
+def difference(one: Any, other: Any) -> float:
+    """The largest difference of two outputs, their caches included."""
+    tensors = zip(_tensors(one), _tensors(other), strict=True)
+    return max((a - b).abs().max().item() if a.shape == b.shape else float("inf") for a, b in tensors)
+
+
+def _tensors(output: Any) -> Iterator[Any]:
+    for value in output.values():
+        if isinstance(value, torch.Tensor):
+            yield value
+        else:
+            for layer in value.layers:
+                yield from (layer.keys, layer.values)
+
+
+def inference() -> dict[str, Any]:
+    """Calls of BERT and GPT-2 that need some hundred MiB, where there are twenty."""
+    ids = torch.randint(3, 60, (32, 512))
+    mask = torch.ones_like(ids)
+    mask[3, 400:] = 0
+    found: dict[str, Any] = {}
+    sizes = {"bert": {"intermediate_size": 1024, "max_position_embeddings": 512}, "gpt2": {"n_positions": 512}}
+    for name, config in sizes.items():
+        plain = tiny(name, **config)
+        model = st.guard(copy.deepcopy(plain))
+        copied = copy.deepcopy(model)
+
+        def call(which: Any = model, **more: Any) -> Any:
+            return which(input_ids=ids, attention_mask=mask, **more)
+
+        with torch.no_grad():
+            expected = call(plain)
+            found[f"{name} plain"] = failed(lambda plain=plain: call(plain))
+            found[f"{name} explain"] = failed(call)
+            with st.policy(on_oom="off"):
+                found[f"{name} off"] = failed(call)
+            with st.policy(errors="off"):
+                found[f"{name} errors off"] = failed(call)
+            for label, which in ((name, model), (f"{name} copied", copied)):
+                with st.policy(on_oom="split"), warnings.catch_warnings(record=True) as told:
+                    warnings.simplefilter("always")
+                    st.notices.forget()
+                    with room_for(20 * _MIB):
+                        output = call(which)
+                    found[f"{label} split"] = difference(output, expected)
+                    found[f"{label} told"] = [str(warning.message) for warning in told]
+                    del output
+            with st.policy(on_oom="split"):
+                again = pickle.loads(pickle.dumps(model))
+                found[f"{name} pickled"] = again.forward.__self__ is again
+                found[f"{name} one row"] = failed(lambda model=model: model(input_ids=ids[:1], attention_mask=mask[:1]), 0)
+                with torch.enable_grad():
+                    found[f"{name} with gradients"] = failed(call)
+                model.train()
+                found[f"{name} in training"] = failed(call)
+                model.eval()
+                if name == "gpt2":
+                    found["gpt2 with labels"] = failed(lambda: call(labels=ids))
+    with torch.enable_grad():
+        found["training"] = failed(call)
+    found["generate"] = failed(lambda: model.generate(ids, attention_mask=mask, max_new_tokens=2, pad_token_id=0))
+    return found
+
+
+_ROWS = 80
+
+
+def _trained(model: Any, batch: int, *, room: int | None = None, accumulation: int = 1, **more: Any) -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(1)
+    data = [
+        {"input_ids": torch.randint(3, 60, (256,), generator=generator), "labels": torch.tensor(i % 2)}
+        for i in range(_ROWS)
+    ]
+    if model.config.model_type == "gpt2":
+        data = [{**row, "labels": row["input_ids"]} for row in data]
+    with tempfile.TemporaryDirectory() as folder:
+        args = TrainingArguments(
+            output_dir=folder,
+            per_device_train_batch_size=batch,
+            gradient_accumulation_steps=accumulation,
+            logging_steps=1,
+            learning_rate=1e-3,
+            report_to=[],
+            use_cpu=True,
+            disable_tqdm=True,
+            dataloader_pin_memory=False,
+            **{"max_steps": 4, "save_strategy": "no", **more},
+        )
+        trainer = Trainer(model=copy.deepcopy(model), args=args, train_dataset=data)
+        if room is None:
+            trainer.train()
+        else:
+            with room_for(room):
+                trainer.train()
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    return {
+        "losses": [float(loss) for loss in losses],
+        "batch": args.per_device_train_batch_size,
+        "accumulation": args.gradient_accumulation_steps,
+        "weights": sum(parameter.double().sum().item() for parameter in trainer.model.parameters()),
+    }
+
+
+def training() -> dict[str, Any]:
+    """Runs of the Trainer whose backward does not fit, beside the same runs undisturbed."""
+    st.patch()
+    found: dict[str, Any] = {}
+    bert = tiny("bert-classifier", intermediate_size=2048, max_position_embeddings=256)
+    gpt2 = tiny("gpt2", n_positions=256, n_inner=2048)
+    for name, model in {"bert": bert, "gpt2": gpt2}.items():
+        found[f"{name} undisturbed"] = _trained(model, 16)
+        found[f"{name} fails"] = failed(lambda model=model: _trained(model, 16), 90 * _MIB)
+        with st.policy(on_oom="accumulate"), warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            st.notices.forget()
+            found[name] = _trained(model, 16, room=90 * _MIB)
+            found[f"{name} told"] = [str(warning.message) for warning in told if "ST-OOM" in str(warning.message)]
+    with st.policy(on_oom="accumulate"):
+        found["one row"] = failed(lambda: _trained(bert, 1), 1)
+    return found
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    print(f"\n{json.dumps({'inference': inference, 'training': training}[sys.argv[1]]())}")
