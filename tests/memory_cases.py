@@ -1,4 +1,4 @@
-"""Real shortages of memory, each under a limit of the operating system's: run as a script, prints what happened as JSON.
+"""Real shortages of memory, each under a limit of the operating system; run as a script, it prints them as JSON.
 
 A limit on the address space (``ulimit -v``) makes torch's own CPU allocator fail, as a full GPU makes the CUDA one.
 """
@@ -98,7 +98,9 @@ def inference() -> dict[str, Any]:
             with st.policy(on_oom="split"):
                 again = pickle.loads(pickle.dumps(model))
                 found[f"{name} pickled"] = again.forward.__self__ is again
-                found[f"{name} one row"] = failed(lambda model=model: model(input_ids=ids[:1], attention_mask=mask[:1]), 0)
+                found[f"{name} one row"] = failed(
+                    lambda model=model: model(input_ids=ids[:1], attention_mask=mask[:1]), 0
+                )
                 with torch.enable_grad():
                     found[f"{name} with gradients"] = failed(call)
                 model.train()
@@ -172,4 +174,4 @@ def training() -> dict[str, Any]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    print(f"\n{json.dumps({'inference': inference, 'training': training}[sys.argv[1]]())}")
+    sys.stdout.write(f"\n{json.dumps({'inference': inference, 'training': training}[sys.argv[1]]())}")

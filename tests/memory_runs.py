@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 _HERE = Path(__file__).parent
-needs_a_limit = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux, where ulimit -v bounds what torch gets")
+needs_a_limit = pytest.mark.skipif(
+    sys.platform != "linux", reason="needs Linux, where ulimit -v bounds what torch gets"
+)
 
 
 def happened(which: str) -> dict[str, Any]:

@@ -30,7 +30,13 @@ def test_an_error_keeps_its_type_and_arguments_and_gains_one_note(cases: dict[st
     assert (explained["type"], explained["args"]) == (plain["type"], plain["args"])
     (note,) = explained["notes"]
     assert note.startswith("[ST-OOM-001]") and len(note.splitlines()) <= 10
-    for words in ("input_ids 32 x 512", "32.0 MiB more were asked for", "(ulimit -v)", "batches of 16 rows", "probably"):
+    for words in (
+        "input_ids 32 x 512",
+        "32.0 MiB more were asked for",
+        "(ulimit -v)",
+        "batches of 16 rows",
+        "probably",
+    ):
         assert words in note
 
 
@@ -130,8 +136,9 @@ def test_halves_are_halved_in_order_and_another_error_is_raised_at_once() -> Non
 def test_a_forward_that_returns_nothing_while_its_caller_handles_an_error_leaves_that_error_alone() -> None:
     model = st.guard(tiny("bert"))
     model.forward = lambda *args, **kwargs: None
+    failure = MemoryError()
     try:
-        raise MemoryError
-    except MemoryError as error:
+        raise failure
+    except MemoryError:
         model(torch.tensor([[5, 6]]))
-        assert not getattr(error, "__notes__", [])
+    assert not getattr(failure, "__notes__", [])

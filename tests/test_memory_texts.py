@@ -10,9 +10,7 @@ import safetransformers as st
 from safetransformers.memory.texts import asked_bytes, kind_of
 
 _TEXTS = {
-    "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 23.65 GiB of which 1.5 GiB is free.": (
-        "cuda"
-    ),
+    "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 23.65 GiB": ("cuda"),
     "HIP out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 64.00 GiB": "cuda",
     "XPU out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 16.00 GiB": "xpu",
     "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported": "cuda",

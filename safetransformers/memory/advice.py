@@ -64,9 +64,10 @@ def _for_trainer(situation: Situation, args: Any) -> Iterator[str]:
         yield "one row does not fit: shorter texts (max_length), a smaller model, or adapters (peft)"
         return
     rows, steps = split
+    effective = args.train_batch_size * accumulation * args.world_size
     yield (
         f"TrainingArguments(per_device_train_batch_size={rows}, gradient_accumulation_steps={steps}, ...)  "
-        f"# {_probably(rows, situation)}; {args.train_batch_size * accumulation * args.world_size} rows a step as before"
+        f"# {_probably(rows, situation)}; {effective} rows a step as before"
     )
     if situation.on_oom != "accumulate":
         yield 'or let it be done: safetransformers.configure(on_oom="accumulate")'
@@ -78,7 +79,7 @@ def _for_loop(situation: Situation) -> Iterator[str]:
         rows, steps = split
         yield f"batches of {rows} rows, {steps} of them for one optimizer.step()  # {_probably(rows, situation)}"
     if situation.on_oom == "accumulate":
-        yield "on_oom=\"accumulate\" acts on transformers' Trainer, under safetransformers.patch() only"
+        yield 'on_oom="accumulate" acts on transformers\' Trainer, under safetransformers.patch() only'
 
 
 def _for_inference(situation: Situation, argument: str) -> Iterator[str]:

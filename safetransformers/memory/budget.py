@@ -60,9 +60,9 @@ def budget_of(model: nn.Module, arguments: Iterable[Any], kind: str) -> Budget:
     parameters = list(model.parameters())
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     states = _optimizer_state(parameters) if gradients or any(p.requires_grad for p in parameters) else ()
-    plain, caches = [], []
-    for value in arguments:
-        (plain if isinstance(value, Tensor) else caches).append(value)
+    passed = list(arguments)
+    plain = [value for value in passed if isinstance(value, Tensor)]
+    caches = [value for value in passed if not isinstance(value, Tensor)]
     return Budget(
         _total([*parameters, *model.buffers()], kind),
         _total(gradients, kind),

@@ -30,8 +30,8 @@ class Fit(NamedTuple, Generic[Result]):
 _remembered: dict[Hashable, int] = {}
 
 
-# accelerate's find_executable_batch_size (1.15) does not serve: it knows five texts of an error and no MemoryError, frees
-# memory while the failed call's frames still hold it, and ends in an error of its own in place of the last real one.
+# accelerate's find_executable_batch_size (1.15) does not serve: it knows five texts of an error and no MemoryError,
+# frees memory while the failed call's frames still hold it, and ends in an error of its own, not in the last real one.
 def fit_batch_size(
     fn: Callable[[int], Result], start: int, *, minimum: int = 1, multiple_of: int = 1, key: Any = None
 ) -> Fit[Result]:
@@ -46,7 +46,7 @@ def fit_batch_size(
         minimum: no smaller size is tried.
         multiple_of: each size is a multiple of it.
         key: what the size holds for, such as ``(model, model.device, input_ids)``: later calls with an equal key start
-            at the size that fitted. Models count by identity and are not kept alive; tensors by shape, dtype and device.
+            at the size that fitted. Models count by identity and are not kept alive; tensors by shape, dtype, device.
 
     Returns:
         What ``fn`` returned, and the size.

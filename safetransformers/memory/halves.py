@@ -106,8 +106,8 @@ def _join_caches(caches: list[Any]) -> Any:
         for name in ("self_attention_cache", "cross_attention_cache"):
             _join_caches([getattr(cache, name) for cache in caches])
         return first
-    layers = [getattr(cache, "layers", None) for cache in caches]
-    if None in layers or any(type(layer).__name__ not in _JOINABLE_LAYERS for layer in layers[0]):
+    layers = [getattr(cache, "layers", []) for cache in caches]
+    if not layers[0] or any(type(layer).__name__ not in _JOINABLE_LAYERS for layer in layers[0]):
         raise CannotJoin(type(first).__name__)
     for same in zip(*layers, strict=True):
         states = [(layer.keys, layer.values) for layer in same]

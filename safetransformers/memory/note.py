@@ -63,9 +63,10 @@ def explanation(
         on_oom=policies.resolve("on_oom", layer),
     )
     training_args = None if running is None else running.args
+    ran_out = "ran out" if texts.is_sure(error) else "probably ran out"
     return Explanation(
         "ST-OOM-001" if running is None else "ST-OOM-002",
-        f"{type(module).__name__} {'' if texts.is_sure(error) else 'probably '}ran out of {_words(device)} memory{_shapes(given)}",
+        f"{type(module).__name__} {ran_out} of {_words(device)} memory{_shapes(given)}",
         _facts(budget, room, asked, kind),
         "\n".join(advice(situation, training_args)),
     )

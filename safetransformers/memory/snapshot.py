@@ -6,7 +6,7 @@ import copy
 import random
 from typing import Any
 
-import numpy
+import numpy as np
 import torch
 from torch import nn
 
@@ -43,7 +43,7 @@ class Snapshot:
             trainer.accelerator.scaler.load_state_dict(self._scaler)
         trainer.model_wrapped = trainer.model
         random.setstate(self._random["python"])
-        numpy.random.set_state(self._random["numpy"])
+        np.random.set_state(self._random["numpy"])
         torch.set_rng_state(self._random["torch"])
         for device, state in self._random["cuda"].items():
             torch.cuda.set_rng_state(state, device)
@@ -55,10 +55,10 @@ def _changing(model: nn.Module) -> list[tuple[str, torch.Tensor]]:
 
 
 def _random_states() -> dict[str, Any]:
-    in_use = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    in_use = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
     return {
         "python": random.getstate(),
-        "numpy": numpy.random.get_state(),  # noqa: NPY002 - the global one, which collators and datasets use
+        "numpy": np.random.get_state(),
         "torch": torch.get_rng_state(),
         "cuda": {device: torch.cuda.get_rng_state(device) for device in in_use},
     }

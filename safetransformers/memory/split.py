@@ -42,7 +42,7 @@ class SplittingForward:
 
     def __init__(self, model: Any, inner: Callable[..., Any] | None = None) -> None:
         self.inner = inner
-        self._model: weakref.ref[Any] = weakref.ref(model)
+        self._model: Callable[[], Any] = weakref.ref(model)
         self._owner = type(model)
         update_wrapper(self, type(model).forward, updated=())
 

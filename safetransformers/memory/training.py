@@ -119,11 +119,12 @@ def _again(
     """Set the smaller batch and put the state back: the arguments of the loop's next start."""
     rows, steps = split
     args = trainer.args
+    tried = args.per_device_train_batch_size
     checkpoint = _newest(trainer, before)
     count("memory.accumulated")
     text = message(
         "ST-OOM-004",
-        f"training ran out of memory with {args.per_device_train_batch_size} rows a device, and starts again with {rows}",
+        f"training ran out of memory with {tried} rows a device; it starts again with {rows}",
         f"gradient_accumulation_steps={steps} keeps the effective batch; it goes on from "
         f"{relative(checkpoint) if checkpoint else 'the beginning'}",
         f"TrainingArguments(per_device_train_batch_size={rows}, gradient_accumulation_steps={steps}, ...)",
