@@ -13,13 +13,13 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from models import tiny
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments
 
 import safetransformers as st
 
@@ -117,7 +117,19 @@ def inference() -> dict[str, Any]:
 _ROWS = 80
 
 
-def _trained(model: Any, batch: int, *, room: int | None = None, accumulation: int = 1, **more: Any) -> dict[str, Any]:
+class _Tightening(TrainerCallback):
+    """From the end of a step on there is this much room and no more."""
+
+    def __init__(self, stack: ExitStack, after: int, n_bytes: int) -> None:
+        self.stack, self.after, self.n_bytes = stack, after, n_bytes
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == self.after:
+            self.after = 0
+            self.stack.enter_context(room_for(self.n_bytes))
+
+
+def _trained(model: Any, batch: int, *, room: int | None = None, after: int = 0, **more: Any) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(1)
     data = [
         {"input_ids": torch.randint(3, 60, (256,), generator=generator), "labels": torch.tensor(i % 2)}
@@ -129,7 +141,6 @@ def _trained(model: Any, batch: int, *, room: int | None = None, accumulation: i
         args = TrainingArguments(
             output_dir=folder,
             per_device_train_batch_size=batch,
-            gradient_accumulation_steps=accumulation,
             logging_steps=1,
             learning_rate=1e-3,
             report_to=[],
@@ -139,11 +150,12 @@ def _trained(model: Any, batch: int, *, room: int | None = None, accumulation: i
             **{"max_steps": 4, "save_strategy": "no", **more},
         )
         trainer = Trainer(model=copy.deepcopy(model), args=args, train_dataset=data)
-        if room is None:
+        with ExitStack() as stack:
+            if room is not None and after:
+                trainer.add_callback(_Tightening(stack, after, room))
+            elif room is not None:
+                stack.enter_context(room_for(room))
             trainer.train()
-        else:
-            with room_for(room):
-                trainer.train()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     return {
         "losses": [float(loss) for loss in losses],
@@ -166,6 +178,12 @@ def training() -> dict[str, Any]:
             warnings.simplefilter("always")
             st.notices.forget()
             found[name] = _trained(model, 16, room=90 * _MIB)
+            found[f"{name} told"] = [str(warning.message) for warning in told if "ST-OOM" in str(warning.message)]
+    for name, saving in {"late": {}, "late, saved": {"save_strategy": "steps", "save_steps": 1}}.items():
+        with st.policy(on_oom="accumulate"), warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            st.notices.forget()
+            found[name] = _trained(bert, 16, room=50 * _MIB, after=2, **saving)
             found[f"{name} told"] = [str(warning.message) for warning in told if "ST-OOM" in str(warning.message)]
     with st.policy(on_oom="accumulate"):
         found["one row"] = failed(lambda: _trained(bert, 1), 1)

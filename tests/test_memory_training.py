@@ -38,6 +38,17 @@ def test_a_run_that_starts_again_has_the_loss_curve_of_one_that_fitted(cases: di
 
 
 @needs_a_limit
+@pytest.mark.parametrize(("name", "start"), [("late", "the beginning"), ("late, saved", "checkpoint-2")])
+def test_a_run_that_fails_after_some_steps_goes_on_from_what_it_saved_or_from_its_beginning(
+    cases: dict[str, Any], name: str, start: str
+) -> None:
+    assert cases[name]["batch"] * cases[name]["accumulation"] == 16 > cases[name]["batch"]
+    assert cases[name]["losses"] == pytest.approx(cases["bert undisturbed"]["losses"], abs=2e-4)
+    assert cases[name]["weights"] == pytest.approx(cases["bert undisturbed"]["weights"], abs=1e-2)
+    assert start in cases[f"{name} told"][0]
+
+
+@needs_a_limit
 def test_a_run_of_one_row_that_does_not_fit_raises_as_ever(cases: dict[str, Any]) -> None:
     assert cases["one row"]["type"]
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from .. import policies
 from ..counts import count
-from ..errors import AccumulatingWarning, message
+from ..errors import AccumulatingWarning, SafeTransformersWarning, message
 from ..failing import tell
 from ..notices import relative, warn_once
 from . import note, texts
@@ -65,11 +65,18 @@ def _accumulating(wrapped: Callable[..., Any], trainer: Any, named: dict[str, An
                 raise
             failure = error
         free(failure, kind)
-        snapshot.put_back(trainer)
-        free(failure, kind)  # the optimizer that the trainer made went just now
-        if not _keeps_loss(trainer):
-            raise failure
-        named = _again(trainer, named, snapshot, split, before)
+        try:
+            snapshot.put_back(trainer)
+            free(failure, kind)  # the optimizer that the trainer made went just now
+            if not _keeps_loss(trainer):
+                raise failure
+            named = _again(trainer, named, snapshot, split, before)
+        except SafeTransformersWarning:  # a filter may turn ours into an error
+            raise
+        except Exception as error:
+            if error is not failure:
+                logger.exception("a run that ran out of memory could not start again")
+            raise failure from None
         del failure
 
 
