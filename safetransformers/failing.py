@@ -14,9 +14,11 @@ from typing import Any, Final
 from torch import nn
 
 from . import policies
+from .devices import note as devices
 from .errors import SafeTransformersError
 from .explanation import Explanation, add_note
-from .memory import note, split
+from .memory import note as memory
+from .memory import split
 from .padding.hook import hook_of
 
 logger = logging.getLogger(__name__)
@@ -24,7 +26,7 @@ logger = logging.getLogger(__name__)
 Explainer = Callable[[nn.Module, Mapping[str, Any], BaseException, Mapping[str, Any]], Explanation | None]
 
 # Each looks at a failure in turn. They are imported before there is one, for then there may be no memory to do so.
-_EXPLAINERS: Final[tuple[Explainer, ...]] = (note.explanation,)
+_EXPLAINERS: Final[tuple[Explainer, ...]] = (memory.explanation, devices.explanation)
 
 
 class FailureHook:
