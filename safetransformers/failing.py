@@ -32,6 +32,8 @@ _EXPLAINERS: Final[tuple[Explainer, ...]] = (memory.explanation, devices.explana
 class FailureHook:
     """A forward hook that returns at once where there is an output. It holds no model and has no state."""
 
+    __slots__ = ()
+
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         """Let the error of a failed forward carry its explanation."""
         if output is not None:

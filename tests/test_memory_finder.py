@@ -41,8 +41,8 @@ def test_halves_are_tried_until_one_fits_and_what_a_failed_try_held_is_freed() -
 def test_every_size_is_a_multiple_and_none_is_below_the_floor() -> None:
     run = _Fitting(9)
     with pytest.raises(torch.OutOfMemoryError):
-        fit_batch_size(run, 100, minimum=10, multiple_of=8)
-    assert run.tried == [96, 48, 24, 16]
+        fit_batch_size(run, 47, minimum=10, multiple_of=8)
+    assert run.tried == [40, 16]
 
 
 def test_the_last_real_error_is_raised_at_the_floor() -> None:
