@@ -24,6 +24,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 import safetransformers as st
 
 _MIB = 2**20
+_ROOM = 60 * _MIB  # a third of what a batch needs, and much more than a row does
 _NONE = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
 
 
@@ -38,7 +39,7 @@ def room_for(n_bytes: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_AS, _NONE)
 
 
-def failed(call: Callable[[], Any], n_bytes: int = 20 * _MIB) -> dict[str, Any]:
+def failed(call: Callable[[], Any], n_bytes: int = _ROOM) -> dict[str, Any]:
     """What a call raised that has this much room, and what it left on the error."""
     try:
         with room_for(n_bytes):
@@ -64,8 +65,8 @@ def _tensors(output: Any) -> Iterator[Any]:
 
 
 def inference() -> dict[str, Any]:
-    """Calls of BERT and GPT-2 that need some hundred MiB, where there are twenty."""
-    ids = torch.randint(3, 60, (32, 512))
+    """Calls of BERT and GPT-2 that need some hundred MiB, where there are sixty."""
+    ids = torch.randint(3, 60, (96, 512))
     mask = torch.ones_like(ids)
     mask[3, 400:] = 0
     found: dict[str, Any] = {}
@@ -90,7 +91,7 @@ def inference() -> dict[str, Any]:
                 with st.policy(on_oom="split"), warnings.catch_warnings(record=True) as told:
                     warnings.simplefilter("always")
                     st.notices.forget()
-                    with room_for(20 * _MIB):
+                    with room_for(_ROOM):
                         output = call(which)
                     found[f"{label} split"] = difference(output, expected)
                     found[f"{label} told"] = [str(warning.message) for warning in told]

@@ -31,8 +31,8 @@ def test_an_error_keeps_its_type_and_arguments_and_gains_one_note(cases: dict[st
     (note,) = explained["notes"]
     assert note.startswith("[ST-OOM-001]") and len(note.splitlines()) <= 10
     for words in (
-        "input_ids 32 x 512",
-        "32.0 MiB more were asked for",
+        "input_ids 96 x 512",
+        "96.0 MiB more were asked for",
         "(ulimit -v)",
         "batches of 16 rows",
         "probably",
