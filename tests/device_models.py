@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import torch
 import transformers
 from models import BOS, EOS, PAD
 from torch import Tensor, nn
-
-import safetransformers
-from safetransformers import policies
-from safetransformers.devices.note import explanation
-from safetransformers.explanation import add_note
-from safetransformers.padding.hook import hook_of
 
 _SIZES = {
     "hidden_size": 32,
@@ -25,30 +18,6 @@ _SIZES = {
     "max_position_embeddings": 64,
     "pad_token_id": PAD,
 }
-
-
-class Noting:
-    """Puts the note on a failed call of a model."""
-
-    def __call__(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-        if output is None:
-            error = sys.exc_info()[1]
-            assert error is not None
-            hook = hook_of(module)
-            assert hook is not None
-            arguments = {**dict(zip(hook.facts.parameters, args, strict=False)), **kwargs}
-            if (
-                policies.resolve("errors", hook.layer) != "off"
-                and (told := explanation(module, arguments, error, hook.layer)) is not None
-            ):
-                add_note(error, told)
-
-
-def guarded(model: Any, **fields: Any) -> Any:
-    """A guarded model whose failed calls are noted."""
-    model = safetransformers.guard(model, **fields)
-    model.register_forward_hook(Noting(), with_kwargs=True, always_call=True)
-    return model
 
 
 def note_of(error: BaseException) -> str:

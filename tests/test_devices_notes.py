@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from device_models import PlaceholderModel, bart, guarded, multiple_choice, note_of, roberta
+from device_models import PlaceholderModel, bart, multiple_choice, note_of, roberta
 from models import PAD, padded_rows, tiny
 from torch import Tensor, nn
 
@@ -114,7 +114,7 @@ def failure(model: Any, **kwargs: Any) -> Exception:
 @pytest.mark.parametrize("name", FAILURES)
 def test_torchs_own_error_stays_and_says_which_value_of_which_tensor(name: str) -> None:
     make, kwargs, code, says = FAILURES[name]
-    plain, error = failure(make(), **kwargs), failure(guarded(make()), **kwargs)
+    plain, error = failure(make(), **kwargs), failure(st.guard(make()), **kwargs)
     assert (type(error), error.args) == (type(plain), plain.args)
     assert note_of(error).startswith(f"[{code}] ")
     assert says in note_of(error)
@@ -124,7 +124,7 @@ def test_torchs_own_error_stays_and_says_which_value_of_which_tensor(name: str) 
 
 def test_a_user_who_wants_torchs_error_alone_has_it() -> None:
     st.configure(errors="off")
-    assert note_of(failure(guarded(gpt2()), input_ids=with_value(99, 0, 0))) == ""
+    assert note_of(failure(st.guard(gpt2()), input_ids=with_value(99, 0, 0))) == ""
 
 
 @pytest.mark.parametrize(
@@ -136,13 +136,13 @@ def test_a_user_who_wants_torchs_error_alone_has_it() -> None:
 )
 def test_a_failure_of_another_kind_gets_no_note(kwargs: dict[str, Any]) -> None:
     with pytest.raises((ValueError, RuntimeError)) as info:
-        guarded(bert())(**kwargs)
+        st.guard(bert())(**kwargs)
     assert note_of(info.value) == ""
 
 
 def test_the_place_is_that_in_the_users_own_rows_also_where_they_were_moved() -> None:
     ids = padded_rows("left")
-    model = guarded(tiny("bert"))
+    model = st.guard(tiny("bert"))
     assert ids[1, 0] == PAD
     assert "holds 99 at row 1, column 5" in note_of(failure(model, input_ids=with_value(99, 1, 5, like=ids)))
     st.guard(model, padding="exact")
@@ -152,11 +152,11 @@ def test_the_place_is_that_in_the_users_own_rows_also_where_they_were_moved() ->
 
 def test_a_causal_model_is_told_of_the_label_that_the_loss_looked_up() -> None:
     labels = torch.tensor([[-1, 6, 7], [8, 9, -7]])  # it leaves out the first column
-    assert "labels holds -7 at row 1, column 2" in note_of(failure(guarded(gpt2()), input_ids=_IDS, labels=labels))
+    assert "labels holds -7 at row 1, column 2" in note_of(failure(st.guard(gpt2()), input_ids=_IDS, labels=labels))
 
 
 def test_the_limit_is_that_of_the_table_as_it_is_now() -> None:
-    model = guarded(gpt2())
+    model = st.guard(gpt2())
     failure(model, input_ids=with_value(64, 0, 0))
     model.resize_token_embeddings(70)
     model(input_ids=with_value(69, 0, 0))
@@ -166,14 +166,14 @@ def test_the_limit_is_that_of_the_table_as_it_is_now() -> None:
 
 
 def test_an_id_that_is_not_looked_up_is_not_blamed_for_the_failure_of_another_table() -> None:
-    model = guarded(PlaceholderModel(tiny("bert").config))
+    model = st.guard(PlaceholderModel(tiny("bert").config))
     model(input_ids=with_value(500, 0, 1))
     assert note_of(failure(model, input_ids=with_value(500, 0, 1), kinds=with_value(7, 1, 1))) == ""
     assert "holds 99 at row 1" in note_of(failure(model, input_ids=with_value(99, 1, 0)))
 
 
 def test_generating_beyond_the_last_position_says_so() -> None:
-    model = guarded(gpt2())
+    model = st.guard(gpt2())
     with pytest.raises(IndexError) as info:
         model.generate(_IDS, max_new_tokens=70, min_new_tokens=70)
     assert note_of(info.value).startswith(f"[{_POSITION}] ")

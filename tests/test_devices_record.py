@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from device_models import PlaceholderModel, guarded, note_of
+from device_models import PlaceholderModel, note_of
 from models import tiny
 from test_devices_notes import with_value
 from test_padding_cost import _counted_reads
@@ -98,7 +98,7 @@ def test_generating_is_recorded_once_by_its_prompt(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.usefixtures("recorded")
 def test_a_call_of_a_lost_device_is_noted_with_the_value_that_the_kernel_stopped_at() -> None:
-    model = guarded(tiny("bert-classifier"), device_checks="record")
+    model = st.guard(tiny("bert-classifier"), device_checks="record")
     for ids in (with_value(71, 0, 0), with_value(72, 1, 1)):
         with pytest.raises(IndexError):
             model(input_ids=ids)
