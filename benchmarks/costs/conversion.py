@@ -1,0 +1,38 @@
+"""Conversion is measured by `benchmarks/convert_speed.py`, which keeps its own rows; the page shows its last run."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from .jobs import Job, Reading, Run
+from .rows import Case
+
+SECTION: Final = "conversion"
+_BENCHMARK: Final = Path(__file__).parents[1] / "convert_speed.py"
+CSV: Final = _BENCHMARK.parent / "results" / "convert_speed.csv"
+
+
+def jobs(run: Run) -> Iterator[Job]:
+    """One job, whose row says that the other file has the numbers of these sources."""
+    if not run.is_quick:
+        yield Job(Case(SECTION, "convert_speed.py"), _measured)
+
+
+def _measured() -> list[Reading]:
+    subprocess.run([sys.executable, str(_BENCHMARK)], check=True)
+    return [Reading("rows", "", {"added": [float(len(last_run(CSV)))]}, f"in {CSV.name}")]
+
+
+def last_run(path: Path) -> list[dict[str, str]]:
+    """The rows of the newest date with the newest versions; none where there is no file."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    about = ("date", "cpu", "torch", "transformers", "safetransformers")
+    return [row for row in rows if all(row.get(name) == rows[-1].get(name) for name in about)]

@@ -1,0 +1,81 @@
+"""Times of several calls in turns, A B A B: ``torch.utils.benchmark`` measures each turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, Final
+
+import torch
+from torch.utils.benchmark import Timer
+
+Call = Callable[[], Any]
+Turn = Callable[[Call, int], float]
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long a case may take.
+
+    Attributes:
+        budget_s: seconds for all turns of a case, the fewest rounds permitting.
+        turn_s: seconds of a turn: a short call is repeated that often.
+        rounds: the most.
+        fewest_rounds: taken even where they go over the budget.
+    """
+
+    budget_s: float
+    turn_s: float = 0.005
+    rounds: int = 31
+    fewest_rounds: int = 7
+
+
+QUICK: Final = Effort(budget_s=0.0, turn_s=0.0, rounds=2, fewest_rounds=2)
+
+
+def wall_seconds(call: Call, repeats: int) -> float:
+    """Mean seconds until all is done; on a GPU the calls are queued, and waited for once at the end."""
+    return float(Timer("call()", globals={"call": call}).timeit(repeats).mean)
+
+
+def host_seconds(call: Call, repeats: int) -> float:
+    """Mean seconds until the call returns to its caller, from an idle GPU: the host's part, and any sync."""
+    timer = Timer("call()", globals={"call": call}, timer=perf_counter)
+    return sum(_from_idle(timer) for _ in range(repeats)) / repeats
+
+
+def _from_idle(timer: Timer) -> float:
+    torch.cuda.synchronize()
+    return float(timer.timeit(1).mean)
+
+
+def device_seconds(call: Call, repeats: int) -> float:
+    """Mean seconds on the GPU's own clock, between two events around the calls."""
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize()
+    start.record()
+    for _ in range(repeats):
+        call()
+    end.record()
+    end.synchronize()
+    return start.elapsed_time(end) / 1e3 / repeats
+
+
+def in_turns(calls: dict[str, Call], effort: Effort, turn: Turn = wall_seconds) -> dict[str, list[float]]:
+    """Microseconds of each call in each round; every other round goes through the calls backwards.
+
+    Args:
+        calls: by variant.
+        effort: how long.
+        turn: how one turn is timed.
+    """
+    once_s = {name: min(turn(call, 1) for _ in range(2)) for name, call in calls.items()}
+    repeats = max(1, round(effort.turn_s / max(once_s.values())))
+    round_s = repeats * sum(once_s.values())
+    rounds = min(effort.rounds, max(effort.fewest_rounds, int(effort.budget_s / round_s)))
+    found: dict[str, list[float]] = {name: [] for name in calls}
+    for count in range(rounds):
+        for name in reversed(calls) if count % 2 else calls:
+            found[name].append(turn(calls[name], repeats) * 1e6)
+    return found
