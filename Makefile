@@ -23,7 +23,7 @@ PYTEST_RUN := -m pytest -n $(PYTEST_WORKERS) --dist loadgroup $(PYTEST_ARGS)
 .DEFAULT_GOAL := help
 .NOTPARALLEL:  # the test runs share the cores, and the last of them has to be the last to speak
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-newest test-oldest test-wheel lint format types bench conformance names tf-saves build lock clean
+.PHONY: help demo test test-newest test-oldest test-wheel lint format types bench bench-gpu conformance names tf-saves build lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,10 +58,11 @@ types: $(NEWEST)/.installed ## mypy --strict on the package, mypy and pyright on
 	$(NEWEST)/bin/mypy
 	$(NEWEST)/bin/python -m pytest tests/typing
 
-bench: $(NEWEST)/.installed ## the benchmarks that take minutes; each adds a row to benchmarks/results
-	$(NEWEST)/bin/python benchmarks/import_time.py
-	$(NEWEST)/bin/python benchmarks/call_overhead.py
-	$(NEWEST)/bin/python benchmarks/convert_speed.py
+bench: $(NEWEST)/.installed ## what the guards cost on this CPU, about ten minutes; writes docs/benchmarks.md
+	$(NEWEST)/bin/python benchmarks/bench.py
+
+bench-gpu: $(NEWEST)/.installed ## the same on this GPU, at most eight minutes; the next run goes on where it stopped
+	$(NEWEST)/bin/python benchmarks/bench.py --place cuda --limit-s 440
 
 conformance: $(NEWEST)/.installed ## measure padding on every text architecture, and write what the guard knows from it
 	$(NEWEST)/bin/python benchmarks/padding_conformance.py --jobs 2 --write-measured

@@ -138,7 +138,7 @@ def run_here(made: World, cell: Cell, place: Path, send: Callable[[Any], None]) 
         access = hub.access if fault is None else stack.enter_context(hub.faulty(fault))
         stack.enter_context(access.apply(place / "hub"))
         if cell.which == "offline":
-            _go_offline()
+            go_offline()
         send("ready")
         for count in range(1, MAX_LOADS + 1):
             start_s = time.perf_counter()
@@ -150,7 +150,7 @@ def run_here(made: World, cell: Cell, place: Path, send: Callable[[Any], None]) 
             if count > 1 and seconds > BRIEF_S:
                 break
         if cell.which == "guarded" and told == RIGHT:
-            _go_offline()
+            go_offline()
             send({"offline_later_s": None})  # from here on nothing counts as the guard's
             send({"offline_later_s": _offline_later_s(lambda: entry.load(LIBRARIES["offline"], entry.repo, keywords))})
 
@@ -181,7 +181,7 @@ def _offline_later_s(load: Callable[[], Any]) -> float | None:
     return statistics.median(times)
 
 
-def _go_offline() -> None:
+def go_offline() -> None:
     """As if the process had been started with ``HF_HUB_OFFLINE=1``."""
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] in {"huggingface_hub", "transformers"}:

@@ -1,22 +1,15 @@
-"""What the benchmarks share: medians, the machine that they ran on, and rows of a CSV."""
+"""What the benchmarks share: the machine that they ran on, and rows of a CSV."""
 
 from __future__ import annotations
 
 import csv
 import os
 import platform
-import statistics
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
-
-
-def quartiles(values: list[float]) -> tuple[float, float, float]:
-    """First quartile, median and third quartile."""
-    first, median, third = statistics.quantiles(values, n=4, method="inclusive")
-    return first, median, third
 
 
 def cpu_name() -> str:
@@ -25,11 +18,6 @@ def cpu_name() -> str:
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
-
-
-def verdict(ratio: float, target: float) -> str:
-    """Say whether a ratio meets its target."""
-    return f"ratio {ratio:.3f}, target at most {target}: {'met' if ratio <= target else 'MISSED'}"
 
 
 def add_row(benchmark: str, row: dict[str, str]) -> None:

@@ -42,7 +42,9 @@ def _attributed(case: Case) -> list[Reading]:
     hooked = SUBJECTS[EMPTY].make().eval()
     hooked.register_forward_pre_hook(do_nothing, with_kwargs=True)
     models = variants(EMPTY, case.place)
-    found = calls({PLAIN: models[PLAIN], "guarded": models["guarded"]}, case.call, case.batch, case.sequence, case.place)
+    found = calls(
+        {PLAIN: models[PLAIN], "guarded": models["guarded"]}, case.call, case.batch, case.sequence, case.place
+    )
     found[HOOK_ALONE] = partial(hooked, **found[PLAIN].keywords)
     with torch.no_grad():
         times = in_turns(found, Effort(budget_s=2.0))
