@@ -3,50 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from costs.counting import Operators, reads
 from models import mask_of, padded_rows, tiny
-from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from safetransformers import guard
 
 _DOCS = Path(__file__).parents[1] / "docs" / "padding.md"
-_VIEWS = ("slice", "select", "view", "lift_fresh", "detach", "unsqueeze", "expand", "t.default", "transpose", "alias")
-
-
-class _Counted(TorchDispatchMode):
-    """Counts operators that launch a kernel, views left out."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.kernels = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = str(func).removeprefix("aten.")
-        self.kernels += not name.startswith(_VIEWS)
-        return func(*args, **(kwargs or {}))
-
-
-@contextmanager
-def _counted_reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Every method call that brings a value to the host, which on a GPU is a sync."""
-    reads: list[str] = []
-    with monkeypatch.context() as patch:
-        for name in ("tolist", "item", "__bool__"):
-            original = getattr(Tensor, name)
-
-            def read(self: Tensor, *args: Any, _name: str = name, _original: Any = original) -> Any:
-                reads.append(_name)
-                return _original(self, *args)
-
-            patch.setattr(Tensor, name, read)
-        yield reads
 
 
 def _documented() -> dict[str, tuple[int, int]]:
@@ -70,11 +36,11 @@ def test_the_table_speaks_of_these_calls() -> None:
 
 
 @pytest.mark.parametrize("call", _CALLS)
-def test_a_call_costs_no_more_than_the_docs_say(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_call_costs_no_more_than_the_docs_say(call: str) -> None:
     model = guard(tiny("gpt2"))
     (hook,) = model._forward_pre_hooks.values()
     kwargs = _CALLS[call]()
-    with _counted_reads(monkeypatch) as reads, _Counted() as counted:
+    with reads() as found, Operators() as operators:
         changed = hook(model, (), kwargs)
-    assert (counted.kernels, len(reads)) == _documented()[call]
+    assert (operators.kernels, len(found)) == _documented()[call]
     assert (changed is None) == (call in ("a mask is passed", "no mask, no padding"))

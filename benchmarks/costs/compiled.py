@@ -105,7 +105,7 @@ def _captured(case: Case) -> list[Reading]:
 
 
 def _capture(call: Callable[[], Any]) -> tuple[torch.cuda.CUDAGraph, Tensor]:
-    side = torch.cuda.Stream()
+    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch annotates it not
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         for _ in range(3):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, Final
 
@@ -56,14 +56,14 @@ def _measured(case: Case, is_quick: bool) -> list[Reading]:
         return [*_timed(found, case.place, effort), *_counts(found, case)]
 
 
-def _timed(found: dict[str, Callable[[], Any]], place: str, effort: Effort) -> Iterator[Reading]:
+def _timed(found: Mapping[str, Callable[[], Any]], place: str, effort: Effort) -> Iterator[Reading]:
     yield Reading("time", "us", in_turns(found, effort, wall_seconds))
     if place == "cuda":
         yield Reading("device time", "us", in_turns(found, effort, device_seconds))
         yield Reading("host time", "us", in_turns(found, effort, host_seconds))
 
 
-def _counts(found: dict[str, Callable[[], Any]], case: Case) -> Iterator[Reading]:
+def _counts(found: Mapping[str, Callable[[], Any]], case: Case) -> Iterator[Reading]:
     by_variant = {name: counted(call, case.place) for name, call in found.items() if name != CONTROL}
     yield Reading("kernels", "", {name: [counts.kernels] for name, counts in by_variant.items()})
     yield Reading("syncs", "", {name: [counts.syncs] for name, counts in by_variant.items()})

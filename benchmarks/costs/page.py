@@ -28,7 +28,7 @@ def write_page(path: Path, page: Path = PAGE) -> None:
     """Write the page and its plots from the rows of a file, whichever it has."""
     rows = read(path)
     plots = page.parent / "plots"
-    names = _draw_plots(rows, plots)
+    names = draw_plots(rows, plots)
     page.write_text(page_text(rows, last_run(CSV), names), encoding="utf-8")
 
 
@@ -58,16 +58,16 @@ def page_text(rows: Sequence[Row], conversions: Sequence[dict[str, str]], plots:
 
 
 _COMPILED: Final = (
-    "A function that calls the model is compiled and given a batch, the same again and one of another shape: graph breaks, "
-    "and graphs that dynamo traces. Times are those of inductor's code."
+    "A function that calls the model is compiled and given a batch, the same again and one of another shape: graph "
+    "breaks, and graphs that dynamo traces. Times are those of inductor's code."
 )
 _GENERATE: Final = (
-    "A decode step is one call of the empty module inside the scope that generate opens: in a whole run a microsecond is "
-    "not to be seen. The tiny Llama's runs are whole."
+    "A decode step is one call of the empty module inside the scope that generate opens: in a whole run a microsecond "
+    "is not to be seen. The tiny Llama's runs are whole."
 )
 _LOADS: Final = (
-    "A complete cache of MiniLM (91 MB), in forks of a warm process, one and four at once; of several the slowest counts. "
-    "A plain load that does not end is given up after 20 s. Every other fault: [hub-faults.md](hub-faults.md)."
+    "A complete cache of MiniLM (91 MB), in forks of a warm process, one and four at once; of several the slowest "
+    "counts. A plain load that does not end is given up after 20 s. Every other fault: [hub-faults.md](hub-faults.md)."
 )
 
 
@@ -80,7 +80,7 @@ def _introduction(rows: Sequence[Row]) -> Tables:
         "Plain transformers and guarded models share their weights and are called in turns (A B A B, every other round "
         "backwards) in one process and thread by `torch.utils.benchmark`. Given are medians, with quartiles in "
         "parentheses; a ratio is the median of the rounds' ratios. *Plain again* is plain against itself: how far its "
-        "ratio is from 1 is what chance makes of any ratio here. Where the guard infers, plain gets the same mask passed."
+        "ratio is from 1 is what chance makes of any ratio here. Where the guard infers, plain gets that mask passed."
     )
     yield ""
     for machine in _machines(rows):
@@ -132,7 +132,8 @@ def _plots(plots: Sequence[tuple[str, str]]) -> Tables:
         yield ""
 
 
-def _draw_plots(rows: Sequence[Row], folder: Path) -> list[tuple[str, str]]:
+def draw_plots(rows: Sequence[Row], folder: Path) -> list[tuple[str, str]]:
+    """Draw what the rows have; captions and file names."""
     found = []
     for subject, column, label, reference in (
         (EMPTY, "added", "added host time (us)", 0.0),
@@ -233,8 +234,8 @@ def _profile(rows: Sequence[Row]) -> Tables:
     yield "## Where each microsecond goes"
     yield ""
     yield (
-        "The empty module: what torch takes for any pre-hook with keywords, then the functions that take most of a guarded "
-        "call by themselves (cProfile, which makes calls of small Python functions look dearer than they are)."
+        "The empty module: what torch takes for any pre-hook with keywords, then the functions that take most of a "
+        "guarded call by themselves (cProfile, which makes calls of small Python functions look dearer than they are)."
     )
     yield ""
     for case in dict.fromkeys(row.case for row in own):
@@ -256,14 +257,17 @@ def _conversion(runs: Sequence[dict[str, str]]) -> Tables:
     yield "## Conversion, conformance, faults"
     yield ""
     yield (
-        "Padding on every text architecture: [padding-conformance.md](padding-conformance.md). Loads under every fault of "
-        "the way to the hub: [hub-faults.md](hub-faults.md)."
+        "Padding on every text architecture: [padding-conformance.md](padding-conformance.md). Loads under every fault "
+        "of the way to the hub: [hub-faults.md](hub-faults.md)."
     )
     yield ""
     if runs:
         names = [name for name in runs[0] if name not in _MACHINE_COLUMNS]
         about = ", ".join(f"{name} {runs[0].get(name, '')}" for name in ("torch", "transformers", "cpu"))
-        yield f"`benchmarks/convert_speed.py` converts a BERT-base of TensorFlow beside a plain copy of its file ({about}, {runs[0]['date']}):"
+        yield (
+            "`benchmarks/convert_speed.py` converts a BERT-base of TensorFlow beside a plain copy of its file "
+            f"({about}, {runs[0]['date']}):"
+        )
         yield ""
         yield "| " + " | ".join(names) + " |"
         yield "|" + "---|" * len(names)

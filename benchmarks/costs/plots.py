@@ -12,7 +12,7 @@ _INK: Final = "#7d7d7d"
 # Okabe and Ito's colours that stand out from white and from black (https://jfly.uni-koeln.de/color/).
 _COLOURS: Final = {1: "#0072b2", 8: "#d55e00", 32: "#009e73"}
 _MARKERS: Final = {1: "o", 8: "s", 32: "^"}
-_STYLE: Final = {
+_STYLE: Final[dict[Any, Any]] = {
     "svg.hashsalt": "safetransformers",  # the same rows give the same file
     "svg.fonttype": "none",
     "font.family": "sans-serif",

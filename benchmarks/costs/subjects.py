@@ -139,9 +139,7 @@ def ids_of(call: str, batch: int, sequence: int, place: str) -> Tensor:
     return ids.to(place)
 
 
-def calls(
-    models: dict[str, nn.Module], call: str, batch: int, sequence: int, place: str
-) -> dict[str, Callable[[], Any]]:
+def calls(models: dict[str, nn.Module], call: str, batch: int, sequence: int, place: str) -> dict[str, partial[Any]]:
     """The call of each variant that answers it: where a mask is to be inferred, the plain ones are given that mask.
 
     A strict model refuses padding without a mask, and so has no such call.
@@ -151,7 +149,7 @@ def calls(
     given: dict[str, Tensor] = {} if call == FULL else {"attention_mask": mask}
     if call == LEFT:
         given["position_ids"] = safetransformers.position_ids_from_mask(mask)
-    found: dict[str, Callable[[], Any]] = {}
+    found: dict[str, partial[Any]] = {}
     for variant, model in models.items():
         if variant == "strict" and call in (RIGHT, LEFT):
             continue

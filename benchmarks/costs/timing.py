@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Final
@@ -52,17 +52,17 @@ def _from_idle(timer: Timer) -> float:
 
 def device_seconds(call: Call, repeats: int) -> float:
     """Mean seconds on the GPU's own clock, between two events around the calls."""
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]  # torch
     torch.cuda.synchronize()
     start.record()
     for _ in range(repeats):
         call()
     end.record()
     end.synchronize()
-    return start.elapsed_time(end) / 1e3 / repeats
+    return float(start.elapsed_time(end)) / 1e3 / repeats
 
 
-def in_turns(calls: dict[str, Call], effort: Effort, turn: Turn = wall_seconds) -> dict[str, list[float]]:
+def in_turns(calls: Mapping[str, Call], effort: Effort, turn: Turn = wall_seconds) -> dict[str, list[float]]:
     """Microseconds of each call in each round; every other round goes through the calls backwards.
 
     Args:
@@ -76,6 +76,6 @@ def in_turns(calls: dict[str, Call], effort: Effort, turn: Turn = wall_seconds) 
     rounds = min(effort.rounds, max(effort.fewest_rounds, int(effort.budget_s / round_s)))
     found: dict[str, list[float]] = {name: [] for name in calls}
     for count in range(rounds):
-        for name in reversed(calls) if count % 2 else calls:
+        for name in reversed(list(calls)) if count % 2 else calls:
             found[name].append(turn(calls[name], repeats) * 1e6)
     return found
