@@ -70,7 +70,9 @@ def _shares(call: Callable[[], Any]) -> dict[str, list[float]]:
 
 def _name(path: str, line: int, function: str) -> str:
     if path == "~":
-        return function.replace("built-in method ", "").strip("<>").partition(" of ")[0].removeprefix("method ")
+        return (
+            function.replace("built-in method ", "").strip("<>").partition(" of ")[0].removeprefix("method ").strip("'")
+        )
     file = Path(path)
     where = file.relative_to(ROOT).as_posix() if file.is_relative_to(ROOT) else "/".join(file.parts[-2:])
     return f"{where}: {function}"

@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Any, Final
 
 from .jobs import Job, Reading, Run
@@ -77,7 +77,8 @@ def _loaded_at_once(made: Any, case: Case, which: str) -> tuple[list[tuple[float
         with _hub(made, cell) as (told, reach):
             barrier = _FORK.Barrier(case.batch)
             running = [_forked(_load_twice, made, cell, place, reach, barrier) for _ in range(case.batch)]
-            seconds = [_answer(process, reader) for process, reader in running]
+            deadline_s = monotonic() + LIMIT_S
+            seconds = [_answer(process, reader, deadline_s) for process, reader in running]
             told.send("stop")
             requests: int = told.recv()
         return seconds, requests
@@ -93,14 +94,14 @@ def _forked(function: Any, *arguments: Any) -> tuple[Any, Connection]:
     return process, reader
 
 
-def _answer(process: Any, reader: Connection) -> tuple[float, float]:
+def _answer(process: Any, reader: Connection, deadline_s: float) -> tuple[float, float]:
     """What a process tells before it has to be stopped.
 
     Raises:
         RuntimeError: where it ended without a word.
     """
     found: list[float] = []
-    while len(found) < 2 and reader.poll(LIMIT_S):
+    while len(found) < 2 and reader.poll(max(deadline_s - monotonic(), 0.0)):
         try:
             found.append(reader.recv())
         except EOFError:

@@ -79,12 +79,13 @@ def _introduction(rows: Sequence[Row]) -> Tables:
     yield (
         "Plain transformers and guarded models share their weights and are called in turns (A B A B, every other round "
         "backwards) in one process and thread by `torch.utils.benchmark`. Given are medians, with quartiles in "
-        "parentheses; a ratio is the median of the rounds' ratios. *Plain again* is plain against itself: how far its "
-        "ratio is from 1 is what chance makes of any ratio here. Where the guard infers, plain gets that mask passed."
+        "parentheses. On the empty module the variants' columns say what they add to plain; on others a ratio "
+        "(x), the median of the rounds' ratios. *Plain again* is plain against itself: what chance makes of any number "
+        "here. Where the guard infers, plain gets that mask passed."
     )
     yield ""
     for machine in _machines(rows):
-        own = [row for row in rows if row.machine == machine]
+        own = [row for row in rows if row.machine._replace(source="") == machine]
         dates, commits = sorted({row.date for row in own}), sorted({row.commit for row in own if row.commit})
         driver = f", driver {machine.driver}" if machine.driver else ""
         commit = f", commit {', '.join(commits)}" if commits else ""
@@ -99,7 +100,8 @@ def _introduction(rows: Sequence[Row]) -> Tables:
 
 
 def _machines(rows: Iterable[Row]) -> list[Machine]:
-    return sorted({row.machine for row in rows})
+    """The machines and versions, whichever sources."""
+    return sorted({row.machine._replace(source="") for row in rows})
 
 
 def _targets(rows: Sequence[Row]) -> Tables:
@@ -109,14 +111,21 @@ def _targets(rows: Sequence[Row]) -> Tables:
     yield ""
     yield "| target | at most | " + " | ".join(machine.device for machine in _devices(rows)) + " |"
     yield "|---|---|" + "---|" * len(_devices(rows))
+    reasons: dict[str, str] = {}
     for target in TARGETS:
         cells = []
         for machine in _devices(rows):
             value, said = verdict(target, [row for row in rows if row.machine.device == machine.device])
+            if said == "MISSED" and target.why:
+                reasons[target.what] = target.why
             cells.append(f"{value}: {said}" if said else "needs a GPU" if target.is_gpu else "not measured")
         limit = f"{target.limit:g}" if target.by != "least" else "must"
         yield f"| {target.what} | {limit} | {' | '.join(cells)} |"
     yield ""
+    for what, why in reasons.items():
+        yield f"- *{what}*: {why}."
+    if reasons:
+        yield ""
 
 
 def _devices(rows: Iterable[Row]) -> list[Machine]:
@@ -204,8 +213,6 @@ def _tables(rows: Sequence[Row], title: str) -> Tables:
             key = (row.case, row.quantity, row.machine.device if len(_devices(own)) > 1 else "")
             lines.setdefault(key, {})[row.variant] = row
         for (case, quantity, device), by_variant in lines.items():
-            if quantity != "time" and case.section == "forward" and case.sequence != 128:
-                continue  # counts do not depend on the shape; the CSV has all of them
             unit = next(iter(by_variant.values())).unit
             what = ", ".join(text for text in (case.mode if case.mode != "eager" else "", case.call, device) if text)
             cells = [_cell(by_variant[name]) if name in by_variant else "" for name in variants]
@@ -219,8 +226,9 @@ def _cell(row: Row) -> str:
         return f"{row.median:,.0f}"
     if row.ratio is None:
         return f"{_short(row.median)} ({_short(row.q1)} to {_short(row.q3)})"
-    added = f", {row.added:+.2f}" if row.unit == "us" and row.median < 1000 else ""
-    return f"{_short(row.median)}, x {row.ratio:.3f} ({row.ratio_q1:.3f} to {row.ratio_q3:.3f}){added}"
+    if row.case.subject == EMPTY:  # a ratio to next to nothing says nothing
+        return f"{row.added:+.2f} ({row.added_q1:.2f} to {row.added_q3:.2f})"
+    return f"{_short(row.median)}, x {row.ratio:.3f} ({row.ratio_q1:.3f} to {row.ratio_q3:.3f})"
 
 
 def _short(value: float) -> str:

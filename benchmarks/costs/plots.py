@@ -47,7 +47,9 @@ def draw(path: Path, panels: Sequence[tuple[str, Sequence[Row]]], column: str, l
         for axis, (title, rows) in zip(axes, panels, strict=True):
             _panel(axis, title, rows, column, reference)
         axes[0].set_ylabel(label)
-        axes[-1].legend(title="batch", frameon=False, fontsize=8.5)
+        if all(getattr(row, f"{column}_q1") > 0 for _, rows in panels for row in rows) and reference == 0:
+            axes[0].set_yscale("log")  # a microsecond and a millisecond are both to be seen
+        figure.legend(*axes[0].get_legend_handles_labels(), title="batch", frameon=False, loc="outside right upper")
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, format=path.suffix[1:], metadata={"Date": None} if path.suffix == ".svg" else None)
 
@@ -56,7 +58,8 @@ def _panel(axis: Any, title: str, rows: Sequence[Row], column: str, reference: f
     axis.set_title(title, fontsize=9.5, color=_INK)
     axis.set_xscale("log", base=2)
     axis.patch.set_alpha(0)
-    axis.axhline(reference, color=_INK, linewidth=0.8, linestyle="--")
+    if reference:
+        axis.axhline(reference, color=_INK, linewidth=0.8, linestyle="--")
     axis.grid(axis="y", color=_INK, alpha=0.25, linewidth=0.6)
     for batch in sorted({row.case.batch for row in rows}):
         own = sorted((row for row in rows if row.case.batch == batch), key=lambda row: row.case.sequence)

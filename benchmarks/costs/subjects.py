@@ -51,13 +51,13 @@ class Subject(NamedTuple):
     Attributes:
         make: builds it with random weights.
         longest: tokens of a row that it takes.
-        cpu_tokens: batch times sequence that a CPU is asked for; more is left to a GPU.
+        cpu_shapes: batches and sequences that a CPU is asked for; the others are left to a GPU.
         gpu_dtype: of its weights on a GPU.
     """
 
     make: Callable[[], nn.Module]
     longest: int = 2048
-    cpu_tokens: int = 32 * 2048
+    cpu_shapes: tuple[tuple[int, int], ...] = ()
     gpu_dtype: torch.dtype = torch.float32
 
 
@@ -85,12 +85,18 @@ def _llama_1b() -> nn.Module:
     return LlamaModel(_llama(**sizes, intermediate_size=8192))
 
 
+def _up_to(tokens: int) -> tuple[tuple[int, int], ...]:
+    return tuple((batch, sequence) for batch in BATCHES for sequence in SEQUENCES if batch * sequence <= tokens)
+
+
 SUBJECTS: Final = {
-    EMPTY: Subject(lambda: Empty(_bert(hidden_size=8, num_hidden_layers=1, num_attention_heads=1))),
-    TINY_BERT: Subject(_tiny_bert, cpu_tokens=4096),
-    TINY_LLAMA: Subject(lambda: LlamaModel(tiny_llama_config()), cpu_tokens=4096),
-    BERT_BASE: Subject(lambda: BertModel(_bert()), longest=512, cpu_tokens=1024),
-    LLAMA_1B: Subject(_llama_1b, cpu_tokens=0, gpu_dtype=torch.bfloat16),
+    EMPTY: Subject(
+        lambda: Empty(_bert(hidden_size=8, num_hidden_layers=1, num_attention_heads=1)), cpu_shapes=_up_to(32 * 2048)
+    ),
+    TINY_BERT: Subject(_tiny_bert, cpu_shapes=_up_to(4096)),
+    TINY_LLAMA: Subject(lambda: LlamaModel(tiny_llama_config()), cpu_shapes=_up_to(4096)),
+    BERT_BASE: Subject(lambda: BertModel(_bert()), longest=512, cpu_shapes=((1, 32), (1, 128), (8, 32), (8, 128))),
+    LLAMA_1B: Subject(_llama_1b, gpu_dtype=torch.bfloat16),
 }
 
 
@@ -99,8 +105,9 @@ def shapes(name: str, place: str) -> list[tuple[int, int]]:
     subject = SUBJECTS[name]
     if place == "meta":
         return [(8, 128)]
-    every = [(batch, sequence) for batch in BATCHES for sequence in SEQUENCES if sequence <= subject.longest]
-    return [shape for shape in every if place == "cuda" or shape[0] * shape[1] <= subject.cpu_tokens]
+    if place == "cpu":
+        return list(subject.cpu_shapes)
+    return [(batch, sequence) for batch in BATCHES for sequence in SEQUENCES if sequence <= subject.longest]
 
 
 @functools.lru_cache(maxsize=1)

@@ -20,14 +20,15 @@ class Effort:
 
     Attributes:
         budget_s: seconds for all turns of a case, the fewest rounds permitting.
-        turn_s: seconds of a turn: a short call is repeated that often.
+        turn_s: seconds of a turn, in which a short call is repeated. Shorter than a scheduler's slice: a turn that is
+            longer loses the processor on a busy machine every time, and the median with it.
         rounds: the most.
         fewest_rounds: taken even where they go over the budget.
     """
 
     budget_s: float
-    turn_s: float = 0.005
-    rounds: int = 31
+    turn_s: float = 0.001
+    rounds: int = 101
     fewest_rounds: int = 7
 
 
@@ -70,7 +71,7 @@ def in_turns(calls: Mapping[str, Call], effort: Effort, turn: Turn = wall_second
         effort: how long.
         turn: how one turn is timed.
     """
-    once_s = {name: min(turn(call, 1) for _ in range(2)) for name, call in calls.items()}
+    once_s = {name: min(turn(call, 1) for _ in range(3)) for name, call in calls.items()}
     repeats = max(1, round(effort.turn_s / max(once_s.values())))
     round_s = repeats * sum(once_s.values())
     rounds = min(effort.rounds, max(effort.fewest_rounds, int(effort.budget_s / round_s)))
