@@ -23,7 +23,8 @@ STEP: Final = "decode step"
 STEP_WITH_MASK, STEP_WITHOUT = "the step has a mask", "the step has no mask"
 _TINY: Final = "tiny Llama, generate"
 _BATCH, _SEQUENCE = 8, 128
-_STEPS: Final = 16
+_STEPS: Final = 8
+_IN_WHOLE_RUNS: Final = (PLAIN, CONTROL, "guarded")
 
 
 def jobs(run: Run) -> Iterator[Job]:
@@ -66,7 +67,7 @@ def _whole(case: Case, tokens: int) -> list[Reading]:
     mask = {"attention_mask": (ids != PAD).long()}
     found: dict[str, Callable[[], Any]] = {}
     for name, model in sharing(plain).items():
-        if name == "strict" and case.call == LEFT:
+        if name not in _IN_WHOLE_RUNS:
             continue
         infers = name not in (PLAIN, CONTROL) and case.call == LEFT
         generate: Any = model.generate
@@ -74,7 +75,7 @@ def _whole(case: Case, tokens: int) -> list[Reading]:
         found[name] = partial(generate, ids, **({} if infers else mask), **how)
     for call in found.values():
         call()
-    times = in_turns(found, Effort(budget_s=3.0), wall_seconds)
+    times = in_turns(found, Effort(budget_s=3.0, fewest_rounds=5), wall_seconds)
     counts = {name: counted(call, case.place) for name, call in found.items() if name != CONTROL}
     return [
         Reading("time", "us", times),
