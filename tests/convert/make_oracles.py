@@ -17,18 +17,64 @@ import transformers
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import tiny_configs
 
-# Values under which TensorFlow's classes differ from torch's, or do not build.
+# Values under which TensorFlow's classes differ from torch's, or do not build. A dot leads into a part.
 _CHANGED: dict[str, dict[str, Any]] = {
+    "blip": {"vision_config.num_channels": 3},
+    "blip_vision_model": {"num_channels": 3},
+    "convnext": {"image_size": 64},
+    "convnextv2": {"image_size": 64},
+    "cvt": {"image_size": 64},
+    "data2vec-vision": {"out_indices": [0, 1, 0, 1]},
+    "efficientformer": {
+        "depths": [1, 1, 1, 2],
+        "hidden_sizes": [8, 16, 16, 32],
+        "dim": 32,
+        "resolution": 2,
+        "image_size": 64,
+    },
+    "flaubert": {"initializer_range": 0.02},
+    "sam": {"mask_decoder_config.iou_head_hidden_dim": 16},
     "swin": {"embed_dim": 16, "depths": [1, 1], "num_heads": [2, 2], "hidden_size": 32, "image_size": 32},
+    "transfo-xl": {"div_val": 2},
+    "xlm": {"initializer_range": 0.02},
 }
+# Types that are part of another only, and types that are made of others.
+_PARTS: dict[str, tuple[str, str]] = {
+    "blip_text_model": ("blip", "text_config"),
+    "blip_vision_model": ("blip", "vision_config"),
+    "groupvit_text_model": ("groupvit", "text_config"),
+    "groupvit_vision_model": ("groupvit", "vision_config"),
+}
+_WHOLES: dict[str, dict[str, str]] = {
+    "rag": {"question_encoder": "dpr", "generator": "bart"},
+    "vision-encoder-decoder": {"encoder": "vit", "decoder": "gpt2"},
+}
+
+
+def _config(model_type: str) -> Any:
+    if model_type in _PARTS:
+        whole, part = _PARTS[model_type]
+        config = getattr(tiny_configs.tiny_config(whole), part)
+    elif model_type in _WHOLES:
+        parts = {name: tiny_configs.tiny_config(one).to_dict() for name, one in _WHOLES[model_type].items()}
+        if "decoder" in parts:
+            parts["decoder"] |= {"is_decoder": True, "add_cross_attention": True}
+        config = transformers.AutoConfig.for_model(model_type, **parts)
+    else:
+        config = tiny_configs.tiny_config(model_type)
+    for field, value in _CHANGED.get(model_type, {}).items():
+        *levels, name = field.split(".")
+        inside = config
+        for level in levels:
+            inside = getattr(inside, level)
+        setattr(inside, name, value)
+    return config
 
 
 def write(name: str, out: Path) -> None:
     """Write the torch model that a TensorFlow class mirrors, with random weights and statistics."""
     counterpart = getattr(transformers, name[2:])
-    config = tiny_configs.tiny_config(counterpart.config_class.model_type)
-    for field, value in _CHANGED.get(config.model_type, {}).items():
-        setattr(config, field, value)
+    config = _config(counterpart.config_class.model_type)
     torch.manual_seed(sum(map(ord, name)))
     model = counterpart(config).eval()
     with torch.no_grad():

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -25,14 +26,16 @@ import transformers
 from safetensors.numpy import load_file
 from transformers.modeling_tf_pytorch_utils import load_pytorch_state_dict_in_tf2_model
 
-_NOT_MODELS = ("PreTrainedModel", "PretrainedModel", "MainLayer")
+_NOT_A_MODEL = re.compile(r"Pre[tT]rained|MainLayer$|^TFAuto")
+# Their forward needs a further package, or inputs that they do not describe; they build without.
+_NOT_RUN = {"TFTapasForQuestionAnswering", "TFSegformerDecodeHead"}
 
 
 def tensorflow_classes() -> list[str]:
     """The names of all TensorFlow models."""
     found = []
     for name in dir(transformers):
-        if name.startswith("TF") and not name.startswith("TFAuto") and not name.endswith(_NOT_MODELS):
+        if name.startswith("TF") and not _NOT_A_MODEL.search(name):
             cls = getattr(transformers, name)
             if isinstance(cls, type) and issubclass(cls, transformers.TFPreTrainedModel):
                 found.append(name)
@@ -50,12 +53,14 @@ def write(name: str, out: Path) -> None:
     _, info = load_pytorch_state_dict_in_tf2_model(
         made,
         weights,
+        tf_inputs=() if name in _NOT_RUN else None,
         allow_missing_keys=True,
         output_loading_info=True,
         tf_to_pt_weight_rename=getattr(made, "tf_to_pt_weight_rename", None),
     )
-    if info["missing_keys"]:
-        raise ValueError(f"TensorFlow's class lacks weights for {info['missing_keys'][:3]}")
+    missing = [key for key in info["missing_keys"] if not key.endswith("embed_positions.weight")]  # sinusoids: computed
+    if missing:
+        raise ValueError(f"the torch model has no weights for {missing[:3]}")
     made.save_pretrained(out / "hf_h5")
     for form, kwargs in (("keras_weights_h5", {}), ("tf_ckpt", {"save_format": "tf"})):
         (out / form).mkdir(exist_ok=True)
