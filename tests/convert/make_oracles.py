@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors.torch import load_file
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import tiny_configs
@@ -24,17 +25,29 @@ _CHANGED: dict[str, dict[str, Any]] = {
     "convnext": {"image_size": 64},
     "convnextv2": {"image_size": 64},
     "cvt": {"image_size": 64},
-    "data2vec-vision": {"out_indices": [0, 1, 0, 1]},
+    "data2vec-vision": {"num_hidden_layers": 4, "out_indices": [0, 1, 2, 3]},
     "efficientformer": {
         "depths": [1, 1, 1, 2],
+        "hidden_size": 32,
         "hidden_sizes": [8, 16, 16, 32],
         "dim": 32,
         "resolution": 2,
         "image_size": 64,
     },
     "flaubert": {"initializer_range": 0.02},
-    "sam": {"mask_decoder_config.iou_head_hidden_dim": 16},
-    "swin": {"embed_dim": 16, "depths": [1, 1], "num_heads": [2, 2], "hidden_size": 32, "image_size": 32},
+    "sam": {"prompt_encoder_config.hidden_size": 64, "vision_config.num_pos_feats": 32},
+    "swin": {
+        "embed_dim": 16,
+        "depths": [1, 1],
+        "num_heads": [2, 2],
+        "num_layers": 2,
+        "hidden_size": 32,
+        "image_size": 32,
+        "window_size": 4,
+        "stage_names": ["stem", "stage1", "stage2"],
+        "_out_features": ["stage2"],
+        "_out_indices": [2],
+    },
     "transfo-xl": {"div_val": 2},
     "xlm": {"initializer_range": 0.02},
 }
@@ -85,6 +98,11 @@ def write(name: str, out: Path) -> None:
                     value.abs_()
     model.tie_weights()
     model.save_pretrained(out / "oracle")
+    state = model.state_dict(keep_vars=True)
+    saved = load_file(out / "oracle" / "model.safetensors")
+    owners = {id(value): key for key, value in state.items() if key in saved}
+    ties = {key: owners[id(value)] for key, value in state.items() if owners.get(id(value), key) != key}
+    (out / "oracle" / "ties.json").write_text(json.dumps(ties))
 
 
 def main() -> None:

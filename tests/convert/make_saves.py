@@ -28,7 +28,13 @@ from transformers.modeling_tf_pytorch_utils import load_pytorch_state_dict_in_tf
 
 _NOT_A_MODEL = re.compile(r"Pre[tT]rained|MainLayer$|^TFAuto")
 # Their forward needs a further package, or inputs that they do not describe; they build without.
-_NOT_RUN = {"TFTapasForQuestionAnswering", "TFSegformerDecodeHead"}
+_NOT_RUN = {
+    "TFRagModel",
+    "TFRagSequenceForGeneration",
+    "TFRagTokenForGeneration",
+    "TFSegformerDecodeHead",
+    "TFTapasForQuestionAnswering",
+}
 
 
 def tensorflow_classes() -> list[str]:
@@ -48,8 +54,9 @@ def write(name: str, out: Path) -> None:
     made = cls(cls.config_class.from_pretrained(out / "oracle"))
     made.build_in_name_scope()
     weights = load_file(out / "oracle" / "model.safetensors")
-    if "predictions.bias" in weights:  # ALBERT's second bias, which torch ties and leaves out
-        weights.setdefault("predictions.decoder.bias", weights["predictions.bias"])
+    ties = json.loads((out / "oracle" / "ties.json").read_text())  # torch leaves them out, TensorFlow has them twice
+    weights |= {key: weights[owner] for key, owner in ties.items()}
+    weights |= {"final_logits_bias": weights[key] for key in [*weights] if key.endswith(".final_logits_bias")}  # RAG's
     _, info = load_pytorch_state_dict_in_tf2_model(
         made,
         weights,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -106,7 +107,7 @@ def made(raw: Mapping[str, Any], origin: str) -> Any:
             model_type=model_type,
         )
     try:
-        return cls.from_dict(dict(raw))
+        return cls.from_dict(copy.deepcopy(dict(raw)))  # 4.57's composite classes take parts out of what they are given
     except Exception as error:
         raise UnknownSaveError(
             "ST-TF-005",

@@ -9,6 +9,7 @@ there with the least left over.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -131,8 +132,9 @@ class _Layout:
             ordered = natural(children) if all(child.isdigit() for child in children) else children
             yield from (f"{prefix}{child}." for child in ordered if f"{prefix}{child}." not in used)
         if self._target.embeddings and name in exceptions.HELD_EMBEDDINGS:
-            yield f"{self._target.embeddings}."
-        if in_list or not prefix:
+            nearest = max(self._target.embeddings, key=lambda one: len(os.path.commonprefix([f"{one}.", prefix])))
+            yield f"{nearest}."
+        if in_list or not prefix or name in self._target.parts:
             yield prefix  # a main layer is the whole of a model without a head
 
     def _best(self, name: str, layer: _Node, places: Iterator[str]) -> tuple[str, Assignment] | None:
@@ -206,6 +208,7 @@ def _is_numbered(place: str) -> bool:
 
 
 def _is_list(node: _Node, prefix: str, layout: _Layout) -> bool:
-    """Whether the layers of a node are the elements of a list, which torch numbers."""
+    """Whether the layers of a node are the elements of a list, which torch numbers, or of a dictionary."""
     children = layout._children.get(prefix, [])
-    return bool(children) and all(child.isdigit() for child in children)
+    is_dictionary = not node.variables and not any(layout._has(prefix, name) for name in node.layers)
+    return bool(children) and (is_dictionary or all(child.isdigit() for child in children))

@@ -53,7 +53,7 @@ class Target:
         base: the prefix of the model without its head, such as ``bert``.
         parts: names that TensorFlow gives to main layers, which torch's keys may lack.
         slots: by key, in the order of definition.
-        embeddings: the module that holds the word embeddings, as a prefix; empty where there is none.
+        embeddings: the modules that hold the word embeddings, as prefixes: one for each model in the model.
         may_lack: patterns of keys that transformers itself lets a checkpoint lack.
     """
 
@@ -62,7 +62,7 @@ class Target:
     base: str
     parts: frozenset[str]
     slots: dict[str, Slot]
-    embeddings: str = ""
+    embeddings: tuple[str, ...] = ()
     may_lack: tuple[str, ...] = field(default=())
 
     def written(self) -> Iterator[Slot]:
@@ -107,7 +107,7 @@ def target(cls: type, config: Any) -> Target:
         getattr(model, "base_model_prefix", ""),
         frozenset(_parts(model, config)),
         slots,
-        _embeddings(model, names),
+        tuple(dict.fromkeys(_embeddings(model, names))),
         tuple(getattr(model, "_keys_to_ignore_on_load_missing", None) or ()),
     )
 
@@ -147,13 +147,17 @@ def _parts(model: Any, config: Any) -> Iterator[str]:
                 yield config.model_type
 
 
-def _embeddings(model: Any, names: dict[str, str]) -> str:
-    """The module around the input embeddings, in the checkpoint's names."""
-    try:
-        wanted = model.get_input_embeddings()
-    except (NotImplementedError, AttributeError):
-        return ""
-    for key, value in model.state_dict(keep_vars=True).items():
-        if wanted is not None and value is getattr(wanted, "weight", None):
-            return names[key].rpartition(".")[0].rpartition(".")[0]
-    return ""
+def _embeddings(model: Any, names: dict[str, str]) -> Iterator[str]:
+    """The modules around the input embeddings of a model and of those in it, in the checkpoint's names."""
+    from transformers import PreTrainedModel
+
+    keys = {id(value): key for key, value in reversed(model.state_dict(keep_vars=True).items())}
+    for module in model.modules():
+        if not isinstance(module, PreTrainedModel):
+            continue
+        try:
+            weight = getattr(module.get_input_embeddings(), "weight", None)
+        except (NotImplementedError, AttributeError):
+            continue
+        if id(weight) in keys:
+            yield names[keys[id(weight)]].rpartition(".")[0].rpartition(".")[0]
