@@ -59,9 +59,11 @@ types: $(NEWEST)/.installed ## mypy --strict on the package, mypy and pyright on
 	$(NEWEST)/bin/python -m pytest tests/typing
 
 bench: $(NEWEST)/.installed ## what the guards cost on this CPU, about ten minutes; writes docs/benchmarks.md
+	$(NEWEST)/bin/python -m pip install --quiet --constraint $(NEWEST_PINS) matplotlib
 	$(NEWEST)/bin/python benchmarks/bench.py
 
 bench-gpu: $(NEWEST)/.installed ## the same on this GPU, at most eight minutes; the next run goes on where it stopped
+	$(NEWEST)/bin/python -m pip install --quiet --constraint $(NEWEST_PINS) matplotlib
 	$(NEWEST)/bin/python benchmarks/bench.py --place cuda --limit-s 440
 
 conformance: $(NEWEST)/.installed ## measure padding on every text architecture, and write what the guard knows from it

@@ -17,6 +17,7 @@ from .read import sources
 from .read.opening import sha256
 
 _TORCH: Final = (".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json")
+_SAFETENSORS: Final = "model.safetensors"
 _WEIGHTS: Final = (sources.SHARDS, sources.WEIGHTS, sources.FLAX_SHARDS, sources.FLAX)
 
 
@@ -47,9 +48,11 @@ def redirected(source: Any, kwargs: dict[str, Any], *, has_failed: bool) -> tupl
         return None
     if mode == "raise":
         raise refused(folder)
+    named = (folder / name for name in _wanted(kwargs)) if is_asked else ()
+    save = next((file for file in named if file.is_file()), folder)  # from_flax=True also beside TensorFlow's
     rest = {name: value for name, value in kwargs.items() if name not in {"from_tf", "from_flax", "subfolder"}}
     try:
-        return str(cached(folder)), rest
+        return str(cached(save)), rest
     except MissingExtraError as error:  # a load that finds no weights is an OSError
         off = 'with safetransformers.policy(tf_weights="off"): ...'
         raise ConversionError(error.code, error.what, why=error.why, do=error.do, off=off) from error
@@ -67,18 +70,18 @@ def needs_conversion(folder: Path) -> bool:
     )
 
 
-def cached(folder: Path) -> Path:
-    """The converted copy of a folder, made where it is not there yet.
+def cached(path: Path) -> Path:
+    """The converted copy of a save, by its folder or a file of it, made where it is not there yet.
 
     Costs a read of the save at each load, for its digest, and the conversion at the first.
     """
     from .convert import convert
 
-    save = sources.find(folder)
+    save = sources.find(path)
     target = root() / _key(save)
     if not (target / CONFIG).is_file():
         with suppress(DestinationError):  # another process was faster, with the same bytes
-            convert(folder, target, forward=False)  # the load that asks for it runs the model
+            convert(path, target, forward=False)  # the load that asks for it runs the model
             count("tf.converted_on_the_fly")
     return target
 
@@ -122,36 +125,68 @@ def _folder(source: Any, kwargs: dict[str, Any], *, is_asked: bool) -> Path | No
 
 
 def _snapshot(repo_id: str, kwargs: dict[str, Any], inside: str, *, is_asked: bool) -> Path | None:
-    """The cached snapshot of a repository that has TensorFlow weights; fetched where ``from_tf=True`` asks for it."""
-    from huggingface_hub import try_to_load_from_cache
-    from transformers.utils.hub import cached_file
+    """The folder in the hub cache that holds a repository's TensorFlow or Flax weights, fetched where they lack.
 
-    prefix = f"{inside}/" if inside else ""
-    revision, cache = kwargs.get("revision") or "main", kwargs.get("cache_dir")
-    for name in _WEIGHTS:
-        found = try_to_load_from_cache(repo_id, prefix + name, revision=revision, cache_dir=cache)
-        if isinstance(found, str):
-            return Path(found).parent
-    if not is_asked:
-        return None
-    options = {
-        name: kwargs[name]
-        for name in ("revision", "cache_dir", "token", "local_files_only", "force_download")
-        if kwargs.get(name) is not None
-    }
-    options |= {"subfolder": inside, "_raise_exceptions_for_missing_entries": False}
-    for name in (CONFIG, sources.SHARDS, sources.WEIGHTS) if kwargs.get("from_tf") else (CONFIG, sources.FLAX):
-        found = cached_file(repo_id, name, **options)
-        if found is not None and name == sources.SHARDS:
-            for shard in dict.fromkeys(file.name for file in _listed(Path(found))):
-                cached_file(repo_id, shard, **options)
-        if found is not None and name != CONFIG:
-            return Path(found).parent
+    Costs a request for each name that is not in the cache. Unasked, nothing is fetched of a repository of which the hub
+    has not said that it has no torch weights.
+    """
+    from transformers.utils.hub import extract_commit_hash
+
+    repo = _Repository(repo_id, kwargs, inside, is_asked=is_asked)
+    config = repo.file(CONFIG)
+    if config is not None:
+        repo.revision = extract_commit_hash(str(config), None) or repo.revision  # all files of one commit
+    repo.may_fetch = is_asked or repo.lacks(_SAFETENSORS)
+    for name in _wanted(kwargs):
+        found = repo.file(name)
+        if found is None:
+            continue
+        for shard in sources.listed(found) if name in {sources.SHARDS, sources.FLAX_SHARDS} else ():
+            repo.file(shard)
+        repo.file("generation_config.json")
+        return found.parent
     return None
 
 
-def _listed(index: Path) -> list[Path]:
-    from .read.refusals import read_json
+def _wanted(kwargs: dict[str, Any]) -> tuple[str, ...]:
+    if kwargs.get("from_flax"):
+        return sources.FLAX_SHARDS, sources.FLAX
+    return _WEIGHTS[:2] if kwargs.get("from_tf") else _WEIGHTS
 
-    files = read_json(index).get("weight_map", {}).values()
-    return [index.parent / str(name) for name in files]
+
+class _Repository:
+    """The files of one revision, from the cache first; from the hub where that is allowed."""
+
+    def __init__(self, repo_id: str, kwargs: dict[str, Any], inside: str, *, is_asked: bool) -> None:
+        self.revision: str = kwargs.get("revision") or "main"
+        self.may_fetch = is_asked
+        self._repo_id, self._prefix = repo_id, f"{inside}/" if inside else ""
+        names = ("cache_dir", "token", "local_files_only", "force_download")
+        self._options = {name: kwargs[name] for name in names if kwargs.get(name) is not None}
+        # Unasked, the error of the load that failed is the one to show, and none of these.
+        self._options |= {"_raise_exceptions_for_missing_entries": False}
+        self._options |= {} if is_asked else {"_raise_exceptions_for_connection_errors": False}
+
+    def file(self, name: str) -> Path | None:
+        """Where a file lies, or ``None``."""
+        from transformers.utils.hub import cached_file
+
+        held = self._held(name)
+        if isinstance(held, str):
+            return Path(held)
+        if not self.may_fetch:
+            return None
+        found = cached_file(self._repo_id, self._prefix + name, revision=self.revision, **self._options)
+        return None if found is None else Path(found)
+
+    def lacks(self, name: str) -> bool:
+        """Whether the hub has said that there is no such file."""
+        from huggingface_hub import _CACHED_NO_EXIST
+
+        return self._held(name) is _CACHED_NO_EXIST
+
+    def _held(self, name: str) -> Any:
+        from huggingface_hub import try_to_load_from_cache
+
+        cache = self._options.get("cache_dir")
+        return try_to_load_from_cache(self._repo_id, self._prefix + name, revision=self.revision, cache_dir=cache)

@@ -56,7 +56,8 @@ def write(name: str, out: Path) -> None:
     weights = load_file(out / "oracle" / "model.safetensors")
     ties = json.loads((out / "oracle" / "ties.json").read_text())  # torch leaves them out, TensorFlow has them twice
     weights |= {key: weights[owner] for key, owner in ties.items()}
-    weights |= {"final_logits_bias": weights[key] for key in [*weights] if key.endswith(".final_logits_bias")}  # RAG's
+    for key in [key for key in weights if key.endswith(".final_logits_bias")]:  # RAG's class leaves the scope out
+        weights["final_logits_bias"] = weights[key]
     _, info = load_pytorch_state_dict_in_tf2_model(
         made,
         weights,

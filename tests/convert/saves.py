@@ -97,8 +97,13 @@ def keras_archive(file: Path, keras_config: Any, tensors: Mapping[str, np.ndarra
 
 def flax(file: Path, torch_model: torch.nn.Module) -> None:
     """A `flax_model.msgpack`."""
+    flax_tree(file, variables(torch_model))
+
+
+def flax_tree(file: Path, named: Mapping[str, np.ndarray]) -> None:
+    """The tree that Flax makes of variables under TensorFlow's names."""
     tree: dict[str, Any] = {}
-    for name, value in variables(torch_model).items():
+    for name, value in named.items():
         *levels, leaf = name.replace("layer_._", "layer/").split("/")[1:]
         node = tree
         for level in levels:

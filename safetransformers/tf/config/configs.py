@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from ... import compat
 from ...errors import UnknownSaveError
+from ...names import answers, history
 from ...notices import relative
 from ..read.opening import Opened
 from ..read.refusals import broken, read_json, unsafe
@@ -97,15 +98,7 @@ def made(raw: Mapping[str, Any], origin: str) -> Any:
     model_type = raw.get("model_type")
     cls = compat.config_class(str(model_type))
     if cls is None:
-        import transformers
-
-        raise UnknownSaveError(
-            "ST-TF-005",
-            f"{relative(origin)} names the model type {model_type!r}, which transformers {transformers.__version__} "
-            "does not know",
-            do="name a known one: safetransformers convert SRC DST --model-type bert",
-            model_type=model_type,
-        )
+        raise _unknown_type(str(model_type), origin)
     try:
         return cls.from_dict(copy.deepcopy(dict(raw)))  # 4.57's composite classes take parts out of what they are given
     except Exception as error:
@@ -115,6 +108,22 @@ def made(raw: Mapping[str, Any], origin: str) -> Any:
             why=f"{type(error).__name__}: {str(error).partition(chr(10))[0]}",
             do="correct the values in a copy, and name it: safetransformers convert SRC DST --config FILE",
         ) from error
+
+
+def _unknown_type(model_type: str, origin: str) -> UnknownSaveError:
+    """Of a type that other releases have, with the line that installs one of them."""
+    import transformers
+
+    is_elsewhere = history.of_model_type(model_type) is not None
+    told = answers.for_model_type(model_type) if is_elsewhere else None
+    return UnknownSaveError(
+        "ST-TF-005",
+        f"{relative(origin)} names the model type {model_type!r}, which transformers {transformers.__version__} "
+        "does not know",
+        why=told.why if told else "",
+        do=told.do if told else "name a known one: safetransformers convert SRC DST --model-type bert",
+        model_type=model_type,
+    )
 
 
 def _files(save: Save) -> Iterator[Path]:

@@ -35,6 +35,15 @@ RENAMES: Final[tuple[Rename, ...]] = (
         "/conv/parametrizations/weight/original1",
         "as above",
     ),
+    Rename(
+        ("data2vec-vision",),
+        r"/psp_modules/(\d+)/1/",
+        r"/psp_modules/blocks/\1/conv/",
+        "transformers 5 renamed the parts of the heads; TensorFlow keeps the older names",
+    ),
+    Rename(("data2vec-vision",), r"_head/bottleneck/", "_head/psp_bottleneck/", "as above"),
+    Rename(("data2vec-vision",), r"/bn/", "/normalization/", "as above"),
+    Rename(("data2vec-vision",), r"/conv/kernel$", "/convolution/kernel", "as above"),
 )
 
 

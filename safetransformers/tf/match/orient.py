@@ -27,7 +27,7 @@ def turn(tensor: Tensor, slot: Slot, *, is_inner: bool = False) -> Turn | None:
             head, which TensorFlow then keeps as torch does.
     """
     leaf = tensor.path[-1]
-    if slot.is_integer != _is_integer(tensor):
+    if slot.is_integer != is_integer(tensor):
         return None
     is_decoder = is_inner and len(slot.shape) == 2
     is_kernel = leaf in _KERNELS or (tensor.is_positional and slot.kind is Kind.DENSE and not is_decoder)
@@ -52,7 +52,8 @@ def stored_as(tensor: Tensor, slot: Slot) -> tuple[int, ...]:
     return shape
 
 
-def _is_integer(tensor: Tensor) -> bool:
+def is_integer(tensor: Tensor) -> bool:
+    """Whether a stored value is a count, an index or a switch, and no weight."""
     return "int" in tensor.dtype or tensor.dtype == "bool"
 
 

@@ -9,7 +9,6 @@ there with the least left over.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -17,7 +16,7 @@ from ..read.refusals import natural
 from ..read.tensors import Tensor
 from . import exceptions
 from .matching import Match, put
-from .orient import Turn, turn
+from .orient import Turn, is_integer, turn
 from .target import Slot, Target
 
 Assignment = list[tuple[Tensor, Slot, Turn]]
@@ -132,8 +131,8 @@ class _Layout:
             ordered = natural(children) if all(child.isdigit() for child in children) else children
             yield from (f"{prefix}{child}." for child in ordered if f"{prefix}{child}." not in used)
         if self._target.embeddings and name in exceptions.HELD_EMBEDDINGS:
-            nearest = max(self._target.embeddings, key=lambda one: len(os.path.commonprefix([f"{one}.", prefix])))
-            yield f"{nearest}."
+            own = prefix.partition(".")[0]  # of the models in a model, the one that the head belongs to
+            yield f"{max(self._target.embeddings, key=lambda one: one.partition('.')[0] == own)}."
         if in_list or not prefix or name in self._target.parts:
             yield prefix  # a main layer is the whole of a model without a head
 
@@ -146,7 +145,8 @@ class _Layout:
             fitted = self._as_parameter(layer, place) if place in self._target.slots else self.fit(layer, place)
             if not fitted:
                 continue
-            left = layer.count() - len(fitted) if self._is_lenient else self._counts.get(place, 1) - len(fitted)
+            filled = sum(not slot.is_integer for _, slot, _ in fitted)
+            left = layer.count() - len(fitted) if self._is_lenient else self._counts.get(place, 1) - filled
             if best is not None and left == best[0] == 0 and not self._is_lenient:
                 if {slot.key for _, slot, _ in fitted} != {slot.key for _, slot, _ in best[2]}:
                     self.by_order[name] = best[1].rstrip(".")
@@ -168,6 +168,8 @@ class _Layout:
         for tensor in variables:
             fitting = ((one, turn(tensor, one, is_inner=_is_inner(one.key[len(prefix) :]))) for one in free)
             slot, turned = next(((one, turned) for one, turned in fitting if turned is not None), (None, None))
+            if slot is None and is_integer(tensor):
+                continue  # an index that torch computes, or keeps out of its checkpoints
             if slot is None or turned is None:
                 return None
             free.remove(slot)
@@ -176,15 +178,17 @@ class _Layout:
 
     def _free(self, prefix: str, used: set[str]) -> Iterator[Slot]:
         for slot in self._target.slots.values():
-            if not slot.key.startswith(prefix) or slot.is_integer:
+            if not slot.key.startswith(prefix):
                 continue
             inner = slot.key[len(prefix) :].split(".")
-            if len(inner) == 1 or (
-                f"{prefix}{inner[0]}." not in used
-                and self._counts.get(f"{prefix}{inner[0]}.", 0) <= 2
-                and len(inner) <= 4
-            ):
+            module = f"{prefix}{inner[0]}."
+            is_small = self._counts.get(module, 0) <= 2 or self._is_list_of_weights(module)
+            if len(inner) == 1 or (module not in used and is_small and len(inner) <= 4):
                 yield slot
+
+    def _is_list_of_weights(self, prefix: str) -> bool:
+        children = self._children.get(prefix, [])
+        return all(child.isdigit() and self._counts[f"{prefix}{child}."] == 1 for child in children)
 
 
 def _is_inner(key: str) -> bool:

@@ -67,8 +67,10 @@ def find(src: Path) -> Save:
 
 def _of_file(file: Path) -> Save:
     folder, name = file.parent, file.name
-    if name in {SHARDS, FLAX_SHARDS, SAVED_MODEL}:
-        return _in_folder(folder) if name != SAVED_MODEL else _saved_model(folder)
+    if name in {SHARDS, FLAX_SHARDS}:
+        return Save("flax" if name == FLAX_SHARDS else "h5 shards", folder, indexed(file), file, _homes(folder))
+    if name == SAVED_MODEL:
+        return _saved_model(folder)
     if name.endswith((".index", ".meta")) or re.search(r"\.data-\d{5}-of-\d{5}$", name):
         return _checkpoint(folder, re.sub(r"\.(index|meta|data-\d{5}-of-\d{5})$", "", name))
     if is_h5(name):
@@ -102,10 +104,7 @@ def _title(save: Save) -> str:
 
 
 def _shards(folder: Path, names: list[str]) -> Save | None:
-    for index, form in ((SHARDS, "h5 shards"), (FLAX_SHARDS, "flax")):
-        if index in names and form == "h5 shards":
-            return Save(form, folder, indexed(folder / index), folder / index, _homes(folder))
-    return None
+    return _of_file(folder / SHARDS) if SHARDS in names else None
 
 
 def indexed(index: Path) -> tuple[Path, ...]:
@@ -115,11 +114,20 @@ def indexed(index: Path) -> tuple[Path, ...]:
         BrokenSaveError: where it is no index, or a shard is missing.
         UnsafeSaveError: where a name leaves the folder.
     """
-    listed = read_json(index)
-    files = listed.get("weight_map") if isinstance(listed, dict) else None
+    return tuple(member(index.parent, name, index) for name in listed(index))
+
+
+def listed(index: Path) -> list[str]:
+    """The names of the shards that an index lists, each once, whether they are there or not.
+
+    Raises:
+        BrokenSaveError: where it is no index.
+    """
+    content = read_json(index)
+    files = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(files, dict) or not files or not all(isinstance(name, str) for name in files.values()):
         raise broken(index, "it has no weight_map from weights to files")
-    return tuple(member(index.parent, name, index) for name in natural(set(files.values())))
+    return natural(set(files.values()))
 
 
 def _tf_model(folder: Path, names: list[str]) -> Save | None:
@@ -205,9 +213,8 @@ def _checkpoint(folder: Path, prefix: str) -> Save:
 
 
 def _flax(folder: Path, names: list[str]) -> Save | None:
-    if FLAX_SHARDS in names:
-        return Save("flax", folder, indexed(folder / FLAX_SHARDS), folder / FLAX_SHARDS, _homes(folder))
-    return Save("flax", folder, (folder / FLAX,), homes=_homes(folder)) if FLAX in names else None
+    name = next((name for name in (FLAX_SHARDS, FLAX) if name in names), None)
+    return _of_file(folder / name) if name else None
 
 
 # The cheapest to read and the likeliest to be whole comes first.
