@@ -29,8 +29,15 @@ def infer(save: Save, content: Opened, model_type: str | None, architecture: str
     Costs some dozens of instantiations on the meta device, a few seconds.
 
     Raises:
-        UnknownSaveError: where the names do not say the class, and the user does not either.
+        UnknownSaveError: where the names do not say the class, and the user does not either; or there are no names.
     """
+    if any(tensor.is_positional for tensor in content.tensors):
+        raise UnknownSaveError(
+            "ST-TF-005",
+            f"{relative(save.folder)} has no config.json, and its weights have numbers instead of names",
+            why="a Keras file of this kind keeps the order of a layer's weights: which is which, only sizes can tell",
+            do="put config.json beside the weights, or name it: safetransformers convert SRC DST --config FILE",
+        )
     cls = _class(content, model_type, architecture)
     if cls is None:
         raise UnknownSaveError(
