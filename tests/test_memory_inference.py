@@ -33,13 +33,13 @@ def test_an_error_keeps_its_type_and_arguments_and_gains_one_note(cases: dict[st
     assert note.startswith("[ST-OOM-001]") and len(note.splitlines()) <= 10
     n_bytes = int(re.findall(r"allocate (\d+) bytes", str(plain["args"]))[0])
     for words in (
-        "input_ids 96 x 512",
+        "input_ids 32 x 512",
         f"{n_bytes / 2**20:.1f} MiB more were asked for",
         "(ulimit -v)",
         "probably",
     ):
         assert words in note
-    assert 1 <= int(re.findall(r"batches of (\d+) rows", note)[0]) < 96
+    assert 1 <= int(re.findall(r"batches of (\d+) rows", note)[0]) < 32
 
 
 @pytest.mark.parametrize("switch", ["off", "errors off"])
