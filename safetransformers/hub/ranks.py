@@ -140,7 +140,10 @@ def launch() -> str:
 
 def _acquired(folder: Path) -> FileLock | None:
     """The lock, or None where there can be none, or its holder makes no progress."""
-    lock = FileLock(_beside(folder, "lock"), thread_local=False)
+    try:
+        lock = FileLock(_beside(folder, "lock"), thread_local=False)
+    except TypeError:  # filelock before 3.12, which huggingface_hub lets be: its locks may belong to a thread
+        return None
     arrived, since_s = _arrived(folder), time.monotonic()
     while True:
         try:
