@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 import torch
+from costs.counting import reads
 from device_models import PlaceholderModel, note_of
 from models import tiny
 from test_devices_notes import with_value
-from test_padding_cost import _counted_reads
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -56,23 +56,23 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 @pytest.mark.usefixtures("recorded")
 def test_a_record_costs_one_copy_and_at_most_one_kernel_and_reads_nothing(
-    more: dict[str, Tensor], operators: list[str], monkeypatch: pytest.MonkeyPatch
+    more: dict[str, Tensor], operators: list[str]
 ) -> None:
     model = st.guard(tiny("bert-classifier"), device_checks="record")
     (hook,) = model._forward_pre_hooks.values()
     kwargs = {"input_ids": _IDS, "attention_mask": torch.ones_like(_IDS), **more}
-    with _counted_reads(monkeypatch) as reads, Operators() as ran:
+    with reads() as found, Operators() as ran:
         hook(model, (), kwargs)
-    assert (ran.names, reads) == (operators, [])
+    assert (ran.names, found) == (operators, [])
 
 
-def test_on_the_cpu_a_record_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_the_cpu_a_record_costs_nothing() -> None:
     model = st.guard(tiny("gpt2"), device_checks="record")
     (hook,) = model._forward_pre_hooks.values()
     kwargs = {"input_ids": _IDS, "attention_mask": torch.ones_like(_IDS)}
-    with _counted_reads(monkeypatch) as reads, Operators() as ran:
+    with reads() as found, Operators() as ran:
         hook(model, (), kwargs)
-    assert (ran.names, reads) == ([], [])
+    assert (ran.names, found) == ([], [])
 
 
 @pytest.mark.usefixtures("recorded")
