@@ -64,7 +64,9 @@ def test_the_wheel_holds_the_package_and_nothing_else() -> None:
     assert top == {"safetransformers"}
 
 
-@pytest.mark.parametrize("folder", ["safetransformers", "tests", "docs", "benchmarks", "constraints", "scripts"])
+@pytest.mark.parametrize(
+    "folder", ["safetransformers", "tests", "docs", "benchmarks", "examples", "constraints", "scripts"]
+)
 def test_the_sdist_carries_all_that_is_needed_to_test_and_document_it(in_sdist: set[str], folder: str) -> None:
     assert any(name.startswith(folder + "/") for name in in_sdist)
 
