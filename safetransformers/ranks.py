@@ -44,7 +44,7 @@ def heed(layer: policies.Layer) -> None:
     Raises:
         PaddingError: where one has (ST-RANK-001).
     """
-    if not _is_strict(layer) or not are_several():
+    if not are_several() or not _is_strict(layer):  # the cheap question first: every call that is looked at comes here
         return
     told = _listening().take()
     if told is not None:
@@ -53,7 +53,7 @@ def heed(layer: policies.Layer) -> None:
 
 def tell(error: SafeTransformersError, layer: policies.Layer) -> None:
     """Before a strict error is raised: tell the other ranks, and wait until they know or three seconds have passed."""
-    if error.code == "ST-RANK-001" or not _is_strict(layer) or not are_several():
+    if error.code == "ST-RANK-001" or not are_several() or not _is_strict(layer):
         return
     from torch import distributed
 
