@@ -126,8 +126,7 @@ def configure(**named: Any) -> Policy:
     layer = checked(named)
     kept = {name: value for name, value in _process.items() if name not in named}
     _process = layer if layer.get("strict") else {**kept, **layer}
-    _notice(layer)
-    _tell(layer)
+    _announce(layer)
     return get_policy()
 
 
@@ -144,11 +143,10 @@ def policy(**named: Any) -> Iterator[Policy]:
         'off'
     """
     layer = checked(named)
-    _notice(layer)
     outer = _scoped.get(_NOTHING)
     token = _scoped.set(layer if layer.get("strict") else {**outer, **layer})
     try:
-        _tell(layer)
+        _announce(layer)
         yield get_policy()
     finally:
         _scoped.reset(token)
@@ -196,6 +194,13 @@ def _notice(layer: Layer) -> None:
     is_asked = is_asked or asks(layer)
 
 
+def _announce(layer: Layer) -> None:
+    """A layer was set, by ``configure`` or ``policy``: whoever has to know is told."""
+    _notice(layer)
+    for follower in followers:
+        follower(layer)
+
+
 def is_strict(model_layer: Layer = _NOTHING) -> bool:
     """Whether the innermost layer that speaks of strictness says so."""
     for layer in (_scoped.get(_NOTHING), model_layer, _process):
@@ -207,11 +212,6 @@ def is_strict(model_layer: Layer = _NOTHING) -> bool:
 def get_policy() -> Policy:
     """The policy that holds here and now, with every layer but the models' own taken into account."""
     return Policy(strict=is_strict(), **{name: resolve(name) for name in CHOICES})
-
-
-def _tell(layer: Layer) -> None:
-    for follower in followers:
-        follower(layer)
 
 
 def _environment_strict() -> bool:

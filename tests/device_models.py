@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 import transformers
-from models import BOS, EOS, PAD
+from models import PAD, tiny
 from torch import Tensor, nn
 
 _SIZES = {
@@ -36,22 +36,7 @@ def multiple_choice() -> Any:
 
 def bart() -> Any:
     """Positions of encoder and decoder begin at 2."""
-    config = transformers.BartConfig(
-        vocab_size=64,
-        d_model=32,
-        encoder_layers=1,
-        decoder_layers=1,
-        encoder_attention_heads=4,
-        decoder_attention_heads=4,
-        encoder_ffn_dim=32,
-        decoder_ffn_dim=32,
-        max_position_embeddings=64,
-        pad_token_id=PAD,
-        eos_token_id=EOS,
-        bos_token_id=BOS,
-        decoder_start_token_id=EOS,
-    )
-    return transformers.BartForConditionalGeneration(config).eval()
+    return tiny("bart")
 
 
 class PlaceholderModel(transformers.BertPreTrainedModel):

@@ -38,6 +38,22 @@ _MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
         "BloomConfig",
         {"hidden_size": 32, "n_layer": 2, "n_head": 4, "initializer_range": 0.3},
     ),
+    "bart": (
+        "BartForConditionalGeneration",
+        "BartConfig",
+        {
+            "d_model": 32,
+            "max_position_embeddings": 64,
+            "init_std": 0.3,
+            "decoder_start_token_id": EOS,
+            "forced_eos_token_id": None,
+        }
+        | {
+            f"{side}_{name}": size
+            for side in ("encoder", "decoder")
+            for name, size in (("layers", 2), ("attention_heads", 4), ("ffn_dim", 64))
+        },
+    ),
     "t5": (
         "T5ForConditionalGeneration",
         "T5Config",

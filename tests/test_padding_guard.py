@@ -349,31 +349,8 @@ def test_position_ids_are_those_that_the_docs_give() -> None:
     assert torch.equal(seen["position_ids"], position_ids_from_mask(mask_of(ids)))
 
 
-def _bart() -> Any:
-    config = transformers.BartConfig(
-        vocab_size=64,
-        d_model=32,
-        encoder_layers=2,
-        decoder_layers=2,
-        encoder_attention_heads=4,
-        decoder_attention_heads=4,
-        encoder_ffn_dim=64,
-        decoder_ffn_dim=64,
-        max_position_embeddings=64,
-        init_std=0.3,
-        pad_token_id=PAD,
-        eos_token_id=EOS,
-        bos_token_id=BOS,
-        decoder_start_token_id=EOS,
-        forced_eos_token_id=None,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return transformers.BartForConditionalGeneration(config).eval()
-
-
 def test_left_padded_encoder_rows_that_count_their_columns_are_rolled_also_for_generate() -> None:
-    plain, model, ids = _bart(), guard(_bart()), padded_rows("left")
+    plain, model, ids = tiny("bart"), guard(tiny("bart")), padded_rows("left")
     target = torch.tensor([[EOS, 5, 6], [EOS, 7, 8], [EOS, 9, 10]])
     logits = model(input_ids=ids, decoder_input_ids=target).logits
     kwargs = {"max_new_tokens": 6, "min_new_tokens": 6, "do_sample": False}
@@ -386,7 +363,7 @@ def test_left_padded_encoder_rows_that_count_their_columns_are_rolled_also_for_g
 
 
 def test_decoder_ids_as_long_as_the_encoders_are_not_rolled() -> None:
-    plain, model, ids = _bart(), guard(_bart()), padded_rows("left")
+    plain, model, ids = tiny("bart"), guard(tiny("bart")), padded_rows("left")
     target = torch.randint(5, 60, ids.shape)
     logits = model(input_ids=ids, decoder_input_ids=target).logits
     reference = plain(input_ids=torch.tensor([ROWS[1]]), decoder_input_ids=target[1:2]).logits[0]
@@ -394,7 +371,7 @@ def test_decoder_ids_as_long_as_the_encoders_are_not_rolled() -> None:
 
 
 def test_rolled_rows_say_that_they_return_no_cache_and_one_that_is_asked_for_is_told_to_be_wrong() -> None:
-    model, ids = guard(_bart()), padded_rows("left")
+    model, ids = guard(tiny("bart")), padded_rows("left")
     with pytest.warns(NoCacheWarning):
         assert model(input_ids=ids).past_key_values is None
     with pytest.warns(NotInvariantWarning):

@@ -129,8 +129,10 @@ def mapped_names(name: str, config: type) -> tuple[str, ...]:
 
 
 def is_configured_by(cls: type, config: type) -> bool:
-    """Whether a model class is made of this configuration itself, and not of a part of it, as AutoModel's own
-    mapping has it for MusicGen (transformers 5.23.0, models/auto/modeling_auto.py)."""
+    """Whether a model class is made of this configuration itself, and not of a part of it.
+
+    AutoModel's own mapping has such a class for MusicGen (models/auto/modeling_auto.py, 5.23.0).
+    """
     wanted = inspect.getattr_static(cls, "config_class", None)  # one that lacks a package raises at any other look
     return not isinstance(wanted, type) or issubclass(config, wanted)
 

@@ -22,7 +22,7 @@ from .. import compat
 from .._version import __version__
 from ..errors import CorruptCacheError, HubError, SafeTransformersError
 from ..notices import relative
-from . import texts
+from . import texts, whole
 from .integrity import Damage, check_content, inside, verifiable
 from .prefetch import File, Ready, disk_error, need_room, on_disk, problems, publish
 from .snapshots import ref, repo_folder
@@ -55,7 +55,7 @@ def write_list(ready: Iterable[Ready], path: str | os.PathLike[str]) -> None:
         repos.append({**asdict(repo), "files": files, "absent": list(repo.absent)})
     content = {"version": _VERSION, "made_by": f"safetransformers {__version__}", "repos": repos}
     with on_disk(relative(target)):
-        _write(target, json.dumps(content, indent=1).encode())
+        whole.put(target, json.dumps(content, indent=1).encode())
 
 
 def read_list(path: str | os.PathLike[str]) -> list[Ready]:
@@ -411,15 +411,6 @@ def _drop_unlisted(files: Path, ready: Iterable[Ready]) -> None:
     for path in files.iterdir():
         if path.name not in listed and verifiable(path.name.removesuffix(".partial")) and _is_plain(path):
             path.unlink()
-
-
-def _write(target: Path, content: bytes) -> None:
-    beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-    try:
-        beside.write_bytes(content)
-        os.replace(beside, target)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _invalid(where: str, why: str) -> HubError:

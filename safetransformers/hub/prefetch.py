@@ -6,7 +6,6 @@ import errno
 import glob
 import os
 import re
-import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from urllib.parse import urlsplit
 from .. import compat, policies
 from ..counts import count
 from ..errors import HubError, SafeTransformersError
-from . import faults, texts, wanted
+from . import faults, texts, wanted, whole
 from .completeness import VOCABULARIES, Need
 from .integrity import Damage, check_content, inside, reason, verifiable
 from .snapshots import Snapshot, commits, lacks, ref, repo_folder
@@ -190,12 +189,7 @@ def publish(folder: Path, ready: Ready) -> None:
     if ready.revision != ready.commit and ref(folder, ready.revision) != ready.commit:
         target = folder.joinpath("refs", *ready.revision.split("/"))
         target.parent.mkdir(parents=True, exist_ok=True)
-        beside = folder / f".ref-{secrets.token_hex(8)}"  # in refs/ itself a scan of the cache would read it as a name
-        try:
-            beside.write_text(ready.commit, encoding="ascii")
-            os.replace(beside, target)
-        finally:
-            beside.unlink(missing_ok=True)
+        whole.put(target, ready.commit.encode("ascii"), beside=folder)  # in refs/ itself it would be read as a name
 
 
 def problems(folder: Path, files: Iterable[File]) -> list[Damage]:

@@ -14,7 +14,6 @@ import contextlib
 import json
 import logging
 import os
-import secrets
 import socket
 import threading
 import time
@@ -26,6 +25,7 @@ from filelock import FileLock, Timeout
 
 from ..counts import count
 from ..loading.rules import is_commit_hash
+from . import whole
 from .breaker import OPEN_S, breakers
 from .faults import WORDS, Fault
 
@@ -241,10 +241,7 @@ def _is_sound(note: Any) -> TypeGuard[dict[str, Any]]:
 
 
 def _write(folder: Path, note: dict[str, Any]) -> None:
-    path = _beside(folder, "json")
-    beside = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
-        beside.write_text(json.dumps(note), encoding="utf-8")
-        os.replace(beside, path)
+        whole.put(_beside(folder, "json"), json.dumps(note).encode())
     except OSError as error:
         logger.debug("%s: the others cannot be told what the hub said (errno %s)", folder.name, error.errno)

@@ -11,13 +11,13 @@ import json
 import logging
 import os
 import re
-import uuid
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from . import whole
 from .completeness import Need as Need
 from .completeness import lacks as lacks
 from .integrity import Damage, inside, reason
@@ -175,9 +175,7 @@ def put_ref(folder: str | os.PathLike[str], revision: str, commit: str | None) -
         if commit is None:
             path.unlink(missing_ok=True)
             return
-        beside = Path(folder, f".ref-{uuid.uuid4().hex}.tmp")  # in refs/ itself it would be read as a name
-        beside.write_text(commit)
-        os.replace(beside, path)
+        whole.put(path, commit.encode("ascii"), beside=Path(folder))  # in refs/ itself it would be read as a name
     except OSError as error:
         logger.warning("refs/%s of %s cannot be written: %s", revision, Path(folder).name, reason(error))
 

@@ -39,10 +39,10 @@ def explanation(
 
     Cost: reads counters and shapes; nothing is allocated on the device, and nothing waits for it.
     """
-    kind = texts.kind_of(error)
-    if kind is None or policies.resolve("on_oom", layer) == "off":
+    kind, mode = texts.kind_of(error), policies.resolve("on_oom", layer)
+    if kind is None or mode == "off":
         return None
-    if policies.resolve("on_oom", layer) == "split":
+    if mode == "split":
         split.attach(module, layer)  # of a copy that was unpickled after the policy was set: its next call is cut
     count("memory.explained")
     device = _device(kind, module, arguments, str(error))
@@ -60,7 +60,7 @@ def explanation(
         checkpoints=any(getattr(part, "gradient_checkpointing", False) for part in module.modules()),
         is_float32=getattr(module, "dtype", None) is torch.float32,
         is_fragmented=room.is_fragmented,
-        on_oom=policies.resolve("on_oom", layer),
+        on_oom=mode,
     )
     training_args = None if running is None else running.args
     ran_out = "ran out" if texts.is_sure(error) else "probably ran out"

@@ -15,9 +15,9 @@ from ..notices import relative
 from .config.configs import CONFIG
 from .read import sources
 from .read.opening import sha256
+from .write import files
 
 _TORCH: Final = (".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json")
-_SAFETENSORS: Final = "model.safetensors"
 _WEIGHTS: Final = (sources.SHARDS, sources.WEIGHTS, sources.FLAX_SHARDS, sources.FLAX)
 
 
@@ -136,7 +136,7 @@ def _snapshot(repo_id: str, kwargs: dict[str, Any], inside: str, *, is_asked: bo
     config = repo.file(CONFIG)
     if config is not None:
         repo.revision = extract_commit_hash(str(config), None) or repo.revision  # all files of one commit
-    repo.may_fetch = is_asked or repo.lacks(_SAFETENSORS)
+    repo.may_fetch = is_asked or repo.lacks(files.WEIGHTS)
     for name in _wanted(kwargs):
         found = repo.file(name)
         if found is None:
