@@ -78,6 +78,7 @@ class Load:
     redirects: Counter[str] = field(default_factory=Counter)
     turn: Turn = field(default_factory=Turn)
     _choices: dict[tuple[str, str], Choice] = field(default_factory=dict)
+    _looked_for: set[tuple[str, str]] = field(default_factory=set)
 
     def pin(self, repo_id: str, revision: str) -> Pin | None:
         """What was decided for a revision, or for the commit that it turned out to be."""
@@ -97,6 +98,7 @@ class Load:
     def choice(self, repo_id: str, revision: str) -> Choice:
         """The cached commit that can stand in for a revision; found once in a load. Costs about a millisecond."""
         key = (repo_id, revision)
+        self._looked_for.add(key)
         if key not in self._choices:
             self._choices[key] = self._choose(repo_id, revision)
         return self._choices[key]
@@ -150,8 +152,8 @@ class Load:
         return repo_folder(self.cache_dir, repo_id)
 
     def known_damage(self, repo_id: str, commit: str) -> tuple[Damage, ...]:
-        """What was found wrong with a commit when a copy was looked for."""
-        choices = [choice for (repo, _), choice in self._choices.items() if repo == repo_id]
+        """What is found wrong with a commit when a copy is looked for, as this load has done."""
+        choices = [self.choice(*key) for key in sorted(self._looked_for) if key[0] == repo_id]
         return tuple(
             damage for choice in choices for one, found in choice.passed_over if one == commit for damage in found
         )
