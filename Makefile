@@ -1,5 +1,5 @@
 # `make help` lists the targets. Each makes the environments that it needs, once: .venv runs the newest supported
-# transformers, .venv-4.57 the oldest, .venv-wheel the built wheel. All are inside the checkout; `make clean` removes them.
+# transformers, .venv-4.57 the oldest, .venv-wheel the built wheel, .venv-ray Ray. All are inside the checkout; `make clean` removes them.
 
 PYTHON ?= python3
 # Where torch comes from, when not the default index. On Linux without a GPU this saves gigabytes of CUDA packages:
@@ -12,6 +12,7 @@ PYTEST_WORKERS ?= 2
 NEWEST := .venv
 OLDEST := .venv-4.57
 WHEEL := .venv-wheel
+RAY := .venv-ray
 NEWEST_PINS := constraints/transformers-5.23.txt
 OLDEST_PINS := constraints/transformers-4.57.txt
 SOURCES := $(shell find safetransformers -type f -not -name '*.pyc') pyproject.toml README.md LICENSE
@@ -23,7 +24,7 @@ PYTEST_RUN := -m pytest -n $(PYTEST_WORKERS) --dist loadgroup $(PYTEST_ARGS)
 .DEFAULT_GOAL := help
 .NOTPARALLEL:  # the test runs share the cores, and the last of them has to be the last to speak
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-newest test-oldest test-wheel lint format types bench bench-gpu conformance names tf-saves build lock clean
+.PHONY: help demo test test-newest test-oldest test-ray test-wheel lint format types bench bench-gpu conformance names tf-saves build lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,13 +32,17 @@ help: ## this list
 demo: $(NEWEST)/.installed ## the main job on real weights, in a terminal
 	$(NEWEST)/bin/python -m safetransformers demo
 
-test: test-wheel test-oldest test-newest ## the whole suite: on the built wheel, the oldest and the newest transformers
+test: test-wheel test-ray test-oldest test-newest ## the whole suite: on the built wheel, on Ray, on transformers 4.57 and 5.23
 
 test-newest: $(NEWEST)/.installed ## the suite on transformers 5.23
 	$(PYTEST_ENV) $(NEWEST)/bin/python $(PYTEST_RUN)
 
 test-oldest: $(OLDEST)/.installed ## the suite on transformers 4.57
 	$(PYTEST_ENV) $(OLDEST)/bin/python $(PYTEST_RUN) --ignore=tests/typing/test_checkers.py
+
+# By itself, because ray brings protobuf, without which the rest of the suite is run.
+test-ray: $(RAY)/.installed ## the example for Ray, on a local cluster of two workers
+	$(PYTEST_ENV) $(RAY)/bin/python -m pytest tests/convert/test_ray.py
 
 # Run in a folder without the checkout, so that the wheel's own files are the ones that get imported.
 test-wheel: $(WHEEL)/.installed ## the tests of what ships, on the built wheel
@@ -109,14 +114,25 @@ dist/.built: $(SOURCES) $(NEWEST)/.installed
 	$(NEWEST)/bin/python -m build --no-isolation .
 	@touch $@
 
-# The wheel alone is installed; its dependencies are those of .venv, lent by a .pth file. A .pth file found by way of
-# another is not read, so the editable install in .venv stays out of sight.
+# A .pth file lends an environment the packages of .venv. Such a file found by way of another is not read, so the editable
+# install in .venv stays out of sight.
+define lent
+	$(NEWEST)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		> "$$($(1)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/dependencies.pth"
+endef
+
 $(WHEEL)/.installed: dist/.built
 	rm -rf $(WHEEL)
 	$(NEWEST)/bin/python -m venv --without-pip $(WHEEL)
 	$(NEWEST)/bin/python -m pip --python $(WHEEL)/bin/python install --quiet --no-deps dist/*.whl
-	$(NEWEST)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
-		> "$$($(WHEEL)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/dependencies.pth"
+	$(call lent,$(WHEEL))
+	@touch $@
+
+$(RAY)/.installed: constraints/ray.txt $(NEWEST)/.installed
+	rm -rf $(RAY)
+	$(NEWEST)/bin/python -m venv --without-pip $(RAY)
+	$(call lent,$(RAY))
+	$(NEWEST)/bin/python -m pip --python $(RAY)/bin/python install --quiet --no-deps --requirement constraints/ray.txt
 	@touch $@
 
 # Keeps the pins of torch and transformers, and moves every other package to the newest release that fits them.
@@ -136,5 +152,5 @@ lock: ## rewrite constraints/ with the newest releases that fit
 	$(call relock,$(OLDEST_PINS),test)
 
 clean: ## remove environments, builds and caches
-	rm -rf $(NEWEST) $(OLDEST) $(WHEEL) build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(NEWEST) $(OLDEST) $(RAY) $(WHEEL) build dist .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

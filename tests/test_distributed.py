@@ -15,7 +15,7 @@ import pytest
 import torch
 from models import PAD, mask_of, numbers, padded_rows, tiny
 from torch import Tensor, nn
-from transformers.trainer_pt_utils import LengthGroupedSampler
+from transformers import Trainer, TrainingArguments
 
 import safetransformers as st
 
@@ -25,6 +25,8 @@ pytestmark = [
 ]
 
 HERE = Path(__file__).parent
+IS_5 = hasattr(TrainingArguments, "train_sampling_strategy")
+BY_LENGTH = {"train_sampling_strategy": "group_by_length"} if IS_5 else {"group_by_length": True}
 TOLERANCE = 5e-6  # of the largest value: the engines sum in another order
 
 Answers = dict[str, list[Any]]
@@ -133,29 +135,42 @@ def test_a_model_whose_parts_come_from_the_disk_gives_the_plain_outputs(tmp_path
     assert torch.equal(model(input_ids=ids).logits[ids != PAD], plain[ids != PAD])
 
 
-def test_batches_grouped_by_length_make_exact_runs_few_and_give_each_row_what_it_gives_alone() -> None:
-    """As ``group_by_length`` of transformers' Trainer makes them."""
+def test_batches_that_trainer_groups_by_length_make_exact_runs_few_and_give_each_row_what_it_gives_alone(
+    tmp_path: Path,
+) -> None:
     numbers_of = torch.Generator().manual_seed(0)
     lengths = [int(torch.randint(2, 10, (), generator=numbers_of)) for _ in range(256)]
-    rows = [torch.randint(3, 64, (length,), generator=numbers_of).tolist() for length in lengths]
+    rows = [{"input_ids": torch.randint(3, 64, (length,), generator=numbers_of).tolist()} for length in lengths]
     plain, model = tiny("bert"), st.guard(tiny("bert"), padding="exact")
 
-    def forwards(order: list[int]) -> tuple[int, float]:
+    def collate(examples: list[dict[str, Any]]) -> Tensor:
+        return padded_rows("right", [example["input_ids"] for example in examples])
+
+    def forwards(**sampling: Any) -> tuple[int, float]:
+        arguments = TrainingArguments(
+            str(tmp_path),
+            per_device_train_batch_size=8,
+            use_cpu=True,
+            report_to=[],
+            remove_unused_columns=False,
+            **sampling,
+        )
+        trainer = Trainer(model, arguments, data_collator=collate, train_dataset=rows)
         runs: list[nn.Module] = []
         handle = model.embeddings.register_forward_pre_hook(lambda module, _: runs.append(module))
-        worst = 0.0
+        worst, seen = 0.0, 0
         with torch.no_grad():
-            for start in range(0, len(order), 8):
-                ids = padded_rows("right", [rows[index] for index in order[start : start + 8]])
-                worst = max(worst, gap(numbers(model(input_ids=ids)), ids, plain))
+            for ids in trainer.get_train_dataloader():
+                worst, seen = max(worst, gap(numbers(model(input_ids=ids)), ids, plain)), seen + len(ids)
         handle.remove()
+        assert seen == len(rows)
         return len(runs), worst
 
-    forwards(list(range(8)))  # finds the axes of the outputs
-    in_order, _ = forwards(list(range(256)))
-    generator = torch.Generator().manual_seed(0)
-    few, worst = forwards(list(LengthGroupedSampler(8, lengths=lengths, generator=generator)))
-    assert few < in_order / 2 and worst < 1e-5
+    model.eval()
+    model(input_ids=padded_rows("right", [[5, 6, 7], [8]]))  # finds the axes of the outputs
+    in_any_order, _ = forwards()
+    grouped, worst = forwards(**BY_LENGTH)
+    assert grouped < in_any_order / 2 and worst < 1e-5
 
 
 def gap(found: Tensor, ids: Tensor, plain: nn.Module) -> float:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import saves
 
-ray = pytest.importorskip("ray", reason="ray is 250 MB: pip install 'safetransformers[ray]' to run this test")
+ray = pytest.importorskip("ray", reason="ray is in an environment of its own: make test-ray")
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "convert_with_ray.py"
