@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 import saves
+import torch
+from safetensors.torch import load_file
 
 
 def _run(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -60,15 +62,16 @@ def test_several_saves_are_converted_by_several_processes_and_a_second_run_conve
 ) -> None:
     saves.tf_model(tmp_path / "other", saves.model())
     (tmp_path / "empty").mkdir()
-    run = _run("save", "empty", "other", "out", "--jobs", "2", "--json", cwd=tmp_path)
+    run = _run("save", "empty", "other", "out", "--jobs", "2", "--dtype", "float16", "--json", cwd=tmp_path)
     told = {entry["source"]: entry for entry in json.loads(run.stdout)}
     assert run.returncode == 1 and "[ST-TF-001]" in run.stderr and "Traceback" not in run.stderr
     assert [name for name in told if told[name]["converted"]] == [name for name in told if name != "empty"]
-    assert (tmp_path / "out" / "save" / "model.safetensors").is_file()
+    weights = load_file(tmp_path / "out" / "save" / "model.safetensors")
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float16}
     (tmp_path / "out" / "other" / "model.safetensors").unlink()
     (tmp_path / "out" / "other" / "config.json").unlink()
     (tmp_path / "out" / "other").rmdir()
-    again = _run("save", "other", "out", cwd=tmp_path)
+    again = _run("save", "other", "out", "--dtype", "float16", cwd=tmp_path)
     assert again.returncode == 0 and "converted before: save" in again.stdout and "converted: other" in again.stdout
 
 
