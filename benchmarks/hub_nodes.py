@@ -31,7 +31,7 @@ def requests_of(nodes: int, ranks: int, *options: str) -> tuple[int, int]:
     with hub_server.Hub() as hub, tempfile.TemporaryDirectory() as folder:
         hub.add(tests.REPO, tests.small_files(Path(folder) / "repository"))
         env = {"HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1", "LOCAL_RANK": "0", "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, str(ROOT / "tests" / "loading_processes.py"), str(ranks), *options]
+        command = [sys.executable, str(ROOT / "tests" / "hub" / "loading_processes.py"), str(ranks), *options]
         running = [
             subprocess.Popen(
                 command,

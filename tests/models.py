@@ -106,3 +106,8 @@ def error(model: Callable[..., Any], plain: Callable[..., Any], ids: Tensor, **k
         has_tokens = row.shape[:1] == row_ids.shape  # a classifier's row has none
         differences.append(((row[row_ids != PAD] if has_tokens else row) - expected).abs().max().item())
     return max(differences)
+
+
+def weights(model: Any) -> Tensor:
+    """All of a model's numbers in a row."""
+    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])

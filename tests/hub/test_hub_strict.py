@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import pickle
-import shutil
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +14,11 @@ import torch
 import transformers
 from checkpoints import save
 from hub_server import Hub
-from models import tiny
+from models import tiny, weights
 
 import safetransformers as st
 from safetransformers.errors import CachedCopyWarning, CorruptCacheError, HubWarning, StaleCacheError
-from safetransformers.hub import contact, freshness, integrity, load
+from safetransformers.hub import contact, integrity, load
 from safetransformers.hub.breaker import breakers
 
 REPO = "me/bert"
@@ -28,57 +26,10 @@ ENTRIES = ("AutoModel", "AutoTokenizer", "AutoConfig")
 
 
 @pytest.fixture(autouse=True)
-def nothing_learned_yet() -> None:
-    for state in (breakers, freshness, integrity):
-        state.forget()
-    load.verified.clear()
-
-
-@pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A dead hub is given up soon: the time is not what these tests are about."""
     monkeypatch.setattr(contact, "WITHOUT_COPY_S", 0.3)
     monkeypatch.setattr("safetransformers.hub.client.WITHOUT_COPY_S", 0.3)
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    folder = save(tiny("bert"), tmp_path_factory.mktemp("bert"))
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-@pytest.fixture(scope="module")
-def downloaded(files: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache into which plain transformers has downloaded the repository."""
-    cache = tmp_path_factory.mktemp("downloaded")
-    with Hub() as hub:
-        hub.add(REPO, files)
-        with hub.applied(cache):
-            transformers.AutoModel.from_pretrained(REPO)
-            transformers.AutoTokenizer.from_pretrained(REPO)
-    return cache
-
-
-@pytest.fixture
-def hub() -> Iterator[Hub]:
-    with Hub() as running:
-        yield running
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    return tmp_path / "hub"
-
-
-@pytest.fixture
-def commit(hub: Hub, cache: Path, files: dict[str, bytes], downloaded: Path) -> str:
-    """The commit of the hub's main branch, in the cache as plain transformers downloads it."""
-    shutil.copytree(downloaded, cache, symlinks=True)
-    return hub.add(REPO, files)
-
-
-def weights(model: Any) -> torch.Tensor:
-    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
 
 
 def go_offline(monkeypatch: pytest.MonkeyPatch) -> None:

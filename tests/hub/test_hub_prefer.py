@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 import time
 import warnings
@@ -15,40 +14,15 @@ import torch
 import transformers
 from checkpoints import save
 from hub_server import Hub
-from models import tiny
+from models import tiny, weights
 
 import safetransformers as st
 from safetransformers.errors import CachedCopyWarning, HubWarning
-from safetransformers.hub import client, contact, freshness, integrity, load
+from safetransformers.hub import client, contact, freshness, load
 from safetransformers.hub.breaker import breakers
 
 REPO = "me/bert"
 ENTRIES = ("AutoModel", "AutoTokenizer", "AutoConfig")
-
-
-@pytest.fixture(autouse=True)
-def nothing_learned_yet() -> None:
-    for state in (breakers, freshness, integrity):
-        state.forget()
-    load.verified.clear()
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    folder = save(tiny("bert"), tmp_path_factory.mktemp("bert"))
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-@pytest.fixture(scope="module")
-def downloaded(files: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache into which plain transformers has downloaded the repository."""
-    cache = tmp_path_factory.mktemp("downloaded")
-    with Hub() as hub:
-        hub.add(REPO, files)
-        with hub.applied(cache):
-            transformers.AutoModel.from_pretrained(REPO)
-            transformers.AutoTokenizer.from_pretrained(REPO)
-    return cache
 
 
 @pytest.fixture
@@ -56,18 +30,6 @@ def hub() -> Iterator[Hub]:
     with Hub() as running:
         yield running
         checked()
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    return tmp_path / "hub"
-
-
-@pytest.fixture
-def commit(hub: Hub, cache: Path, files: dict[str, bytes], downloaded: Path) -> str:
-    """The commit of the hub's main branch, in the cache as plain transformers downloads it."""
-    shutil.copytree(downloaded, cache, symlinks=True)
-    return hub.add(REPO, files)
 
 
 @pytest.fixture
@@ -90,10 +52,6 @@ def checked() -> None:
     for thread in threading.enumerate():
         if thread.name == "safetransformers-freshness":
             thread.join(10)
-
-
-def weights(model: Any) -> torch.Tensor:
-    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
 
 
 def asked(hub: Hub) -> list[tuple[str, str]]:

@@ -74,17 +74,6 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def hub() -> Iterator[Hub]:
-    with Hub() as running:
-        yield running
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    return tmp_path / "hub"
-
-
-@pytest.fixture
 def newer(tmp_path: Path) -> Callable[[Path], Path]:
     """Makes the folder of the next commit: the same files with other weights."""
 

@@ -75,11 +75,6 @@ def hub(editions: Editions) -> Iterator[Hub]:
         yield running
 
 
-@pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    return tmp_path / "hub"
-
-
 @pytest.fixture(autouse=True)
 def just_started(code_cache: None) -> Iterator[None]:
     forget_everything()
@@ -502,7 +497,8 @@ def read_by_nobody(editions: Editions) -> Iterator[dict[str, list[Any]]]:
             "import json, sys, test_hub_one_commit as tests\n"
             "print('\\n' + json.dumps(tests.load_as_nobody(json.loads(sys.argv[1]))))"
         )
-        path = os.pathsep.join([str(Path(__file__).parent), str(Path(st.__file__).parent.parent)])
+        here = Path(__file__).parent
+        path = os.pathsep.join(map(str, [here, here.parent, Path(st.__file__).parent.parent]))
         done = subprocess.run(
             [sys.executable, "-c", code, json.dumps(scenarios)],
             env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},

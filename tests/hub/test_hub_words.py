@@ -7,17 +7,15 @@ import json
 import logging
 import os
 import re
-import shutil
 import threading
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import transformers
 from checkpoints import save
 from hub_server import FAULTS, Access, Hub
@@ -26,20 +24,13 @@ from models import tiny
 import safetransformers as st
 from safetransformers import compat
 from safetransformers.errors import CachedCopyWarning, HubWarning, NotCachedError, StaleCacheError
-from safetransformers.hub import contact, freshness, integrity, load
+from safetransformers.hub import contact
 from safetransformers.hub.breaker import breakers
 from safetransformers.hub.faults import OF_THE_REPO, RETRYABLE, WORDS, Fault, of_answer, of_exception, retry_after_s
 
 REPO = "me/bert"
 SECRET = "hunter2"
 TOKEN = "hf_abcdefghijklmnopqrstuvwxyz012345"
-
-
-@pytest.fixture(autouse=True)
-def nothing_learned_yet() -> None:
-    for state in (breakers, freshness, integrity):
-        state.forget()
-    load.verified.clear()
 
 
 @pytest.fixture(autouse=True)
@@ -50,44 +41,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"safetransformers.hub.client.{limit}", 0.6)
 
 
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    folder = save(tiny("bert"), tmp_path_factory.mktemp("bert"))
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-@pytest.fixture(scope="module")
-def downloaded(files: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache into which plain transformers has downloaded the repository."""
-    cache = tmp_path_factory.mktemp("downloaded")
-    with Hub() as hub:
-        hub.add(REPO, files)
-        with hub.applied(cache):
-            transformers.AutoModel.from_pretrained(REPO)
-            transformers.AutoTokenizer.from_pretrained(REPO)
-    return cache
-
-
-@pytest.fixture
-def hub() -> Iterator[Hub]:
-    with Hub() as running:
-        yield running
-
-
 @pytest.fixture
 def cache(tmp_path: Path) -> Path:
     return tmp_path / "home-of-alice" / "hub"
-
-
-@pytest.fixture
-def commit(hub: Hub, cache: Path, files: dict[str, bytes], downloaded: Path) -> str:
-    """The commit of the hub's main branch, in the cache as plain transformers downloads it."""
-    shutil.copytree(downloaded, cache, symlinks=True)
-    return hub.add(REPO, files)
-
-
-def weights(model: Any) -> torch.Tensor:
-    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
 
 
 def told(call: Callable[[], Any]) -> list[str]:

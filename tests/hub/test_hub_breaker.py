@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import os
-import shutil
 import signal
 import threading
 import time
@@ -19,14 +18,13 @@ import huggingface_hub
 import pytest
 import torch
 import transformers
-from checkpoints import save
 from hub_server import FAULTS, Hub
-from models import tiny
+from models import tiny, weights
 
 import safetransformers as st
 from safetransformers import compat, notices, patching
 from safetransformers.errors import CachedCopyWarning, NotCachedError
-from safetransformers.hub import breaker, contact, freshness, integrity, load
+from safetransformers.hub import breaker, contact
 from safetransformers.hub.breaker import OPEN_S, PROBE_S, Breakers, breakers
 from safetransformers.hub.faults import Fault
 from safetransformers.hub.load import Load, entered
@@ -36,49 +34,6 @@ REPO = "me/bert"
 DEAD = Fault("refused", "hub.test")
 HUB = "https://hub.test"
 COMMIT = "a1" * 20
-
-
-@pytest.fixture(autouse=True)
-def nothing_learned_yet() -> None:
-    for state in (breakers, freshness, integrity):
-        state.forget()
-    load.verified.clear()
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    folder = save(tiny("bert"), tmp_path_factory.mktemp("bert"))
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-@pytest.fixture(scope="module")
-def downloaded(files: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache into which plain transformers has downloaded the repository."""
-    cache = tmp_path_factory.mktemp("downloaded")
-    with Hub() as hub:
-        hub.add(REPO, files)
-        with hub.applied(cache):
-            transformers.AutoModel.from_pretrained(REPO)
-            transformers.AutoTokenizer.from_pretrained(REPO)
-    return cache
-
-
-@pytest.fixture
-def hub() -> Iterator[Hub]:
-    with Hub() as running:
-        yield running
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    return tmp_path / "hub"
-
-
-@pytest.fixture
-def commit(hub: Hub, cache: Path, files: dict[str, bytes], downloaded: Path) -> str:
-    """The commit of the hub's main branch, in the cache as plain transformers downloads it."""
-    shutil.copytree(downloaded, cache, symlinks=True)
-    return hub.add(REPO, files)
 
 
 class Clock:
@@ -96,10 +51,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
     monkeypatch.setattr(breaker, "time", made)
     return made
-
-
-def weights(model: Any) -> torch.Tensor:
-    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
 
 
 def quietly(call: Callable[[], Any]) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 import time
@@ -22,7 +21,7 @@ import transformers
 from checkpoints import WORDS, save, tokenizer
 from hub_caches import PORTAL
 from hub_server import FAULTS, Hub
-from models import tiny
+from models import tiny, weights
 from transformers import BertTokenizer, ByT5Tokenizer, CanineTokenizer
 
 import safetransformers as st
@@ -35,53 +34,10 @@ from safetransformers.errors import (
     StaleCacheError,
     VocabularyError,
 )
-from safetransformers.hub import contact, freshness, integrity, load
+from safetransformers.hub import contact
 from safetransformers.hub.breaker import breakers
 
 REPO = "me/bert"
-
-
-@pytest.fixture(autouse=True)
-def nothing_learned_yet() -> None:
-    for state in (breakers, freshness, integrity):
-        state.forget()
-    load.verified.clear()
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    folder = save(tiny("bert"), tmp_path_factory.mktemp("bert"))
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-@pytest.fixture(scope="module")
-def downloaded(files: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache into which plain transformers has downloaded the repository."""
-    cache = tmp_path_factory.mktemp("downloaded")
-    with Hub() as hub:
-        hub.add(REPO, files)
-        with hub.applied(cache):
-            transformers.AutoModel.from_pretrained(REPO)
-            transformers.AutoTokenizer.from_pretrained(REPO)
-    return cache
-
-
-@pytest.fixture
-def hub() -> Iterator[Hub]:
-    with Hub() as running:
-        yield running
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    return tmp_path / "hub"
-
-
-@pytest.fixture
-def snapshot(hub: Hub, cache: Path, files: dict[str, bytes], downloaded: Path) -> Path:
-    """The commit of the hub's main branch, in the cache as plain transformers downloads it."""
-    shutil.copytree(downloaded, cache, symlinks=True)
-    return cache / "models--me--bert" / "snapshots" / hub.add(REPO, files)
 
 
 @pytest.fixture
@@ -101,10 +57,6 @@ def replace(path: Path, content: bytes) -> bytes:
 
 def flipped(content: bytes) -> bytes:
     return content[:-1] + bytes([content[-1] ^ 1])
-
-
-def weights(model: Any) -> torch.Tensor:
-    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
 
 
 def said(call: Callable[[], Any]) -> tuple[type[BaseException], str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import huggingface_hub
 import pytest
@@ -13,7 +12,7 @@ import torch
 import transformers
 from checkpoints import save
 from hub_server import Hub
-from models import tiny
+from models import tiny, weights
 
 import safetransformers as st
 from safetransformers.hub import freshness, load
@@ -31,11 +30,6 @@ def nothing_known() -> Iterator[None]:
 
 
 @pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    return tmp_path / "hub"
-
-
-@pytest.fixture
 def hub(tmp_path: Path) -> Iterator[Hub]:
     with Hub() as hub:
         yield hub
@@ -46,10 +40,6 @@ def add(hub: Hub, tmp_path: Path, seed: int, **files: bytes) -> str:
     for name, content in files.items():
         (folder / f"{name}.json").write_bytes(content)
     return hub.add(REPO, folder)
-
-
-def weights(model: Any) -> torch.Tensor:
-    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
 
 
 def refs(cache: Path) -> dict[str, bytes]:
