@@ -24,7 +24,7 @@ PYTEST_RUN := -m pytest -n $(PYTEST_WORKERS) --dist loadgroup $(PYTEST_ARGS)
 .DEFAULT_GOAL := help
 .NOTPARALLEL:  # the test runs share the cores, and the last of them has to be the last to speak
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-newest test-oldest test-ray test-wheel lint format types bench bench-gpu conformance names tf-saves build lock clean
+.PHONY: help demo test test-newest test-oldest test-ray test-wheel lint format types bench bench-gpu conformance names api tf-saves build lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -76,6 +76,9 @@ conformance: $(NEWEST)/.installed ## measure padding on every text architecture,
 
 names: $(NEWEST)/.installed ## read the wheels of every release, and write the table of names: minutes, and 630 MB the first time
 	$(NEWEST)/bin/python scripts/name_history.py
+
+api: $(NEWEST)/.installed ## write down the public names and signatures, after a change that is meant
+	$(NEWEST)/bin/python tests/test_public_api.py
 
 # TensorFlow and torch do not share a process, and TensorFlow has no wheels for every Python: two environments, by hand.
 tf-saves: $(OLDEST)/.installed ## write saves of every TensorFlow class into build/tf-saves, which tests/convert then reads too
