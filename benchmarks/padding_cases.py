@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
-from tiny_configs import EOS_TOKEN_ID, FIRST_TOKEN_ID, LAST_TOKEN_ID, PAD_TOKEN_ID
 from torch import Tensor
 from transformers import PreTrainedModel
+
+from safetransformers.testing.configs import EOS_TOKEN_ID, FIRST_TOKEN_ID, LAST_TOKEN_ID, PAD_TOKEN_ID
 
 Side = Literal["right", "left"]
 T = TypeVar("T")

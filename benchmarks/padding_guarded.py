@@ -23,13 +23,13 @@ from padding_cases import (
 )
 from padding_decision import without_hidden_states
 from padding_measure import SIDES, Outcome, is_right, message, using_pad_token_id
-from tiny_configs import EOS_TOKEN_ID, PAD_TOKEN_ID
 from tiny_models import Triple, usable_model, why_not
 from transformers import PreTrainedModel
 
 import safetransformers
 from safetransformers import notices
 from safetransformers.errors import NotInvariantWarning, PaddingError
+from safetransformers.testing.configs import EOS_TOKEN_ID, PAD_TOKEN_ID
 
 RIGHT, SAID_SO, REFUSED, CRASHED, SILENTLY_WRONG = "right", "said so", "refused", "crashed", "silently wrong"
 WRONG_INSIDE = "right but for hidden_states"

@@ -27,10 +27,11 @@ from padding_cases import (
     runs_in_double,
     takes,
 )
-from tiny_configs import EOS_TOKEN_ID
 from tiny_models import Triple, usable_model, why_not
 from torch import Tensor
 from transformers import PreTrainedModel
+
+from safetransformers.testing.configs import EOS_TOKEN_ID
 
 SIDES: tuple[Side, ...] = ("right", "left")
 Strategy = Literal["none", "mask", "positions", "roll"]

@@ -9,10 +9,11 @@ from typing import NamedTuple, cast
 import torch
 import transformers
 from padding_cases import CallForm, attempt, call_forms, is_repeatable, random_rows
-from tiny_configs import tiny_config
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.models.auto import modeling_auto
+
+from safetransformers.testing.configs import tiny_config
 
 __all__ = ["Triple", "left_out", "text_triples", "tiny_config", "tiny_model"]
 

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import torch
 import transformers
 from checkpoints import tokenizer
-from tiny_configs import tiny_config
+
+from safetransformers.testing.configs import tiny_config
 
 
 class Family(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from importlib import import_module
@@ -21,6 +22,9 @@ class Wire(Protocol):
     errors: tuple[type[Exception], ...]
     """What ``send`` raises where a request fails on the way."""
 
+    transport: tuple[type, str]
+    """The class and the method below the client that open a connection for each request."""
+
     def url(self, request: Any) -> str:
         """Where a request goes."""
 
@@ -33,6 +37,12 @@ class Wire(Protocol):
     def answer(self, request: Any, status: int, headers: Mapping[str, str], body: bytes = b"") -> Any:
         """An answer that did not come from the network."""
 
+    def has_timeout(self, request: Any, kwargs: dict[str, Any]) -> bool:
+        """Whether ``transport`` is told how long to wait for an answer."""
+
+    def failure(self, request: Any, cause: BaseException) -> Exception:
+        """What the library makes of an exception of a connection."""
+
     def watch(self, response: Any, arrived: Callable[[int], None], failed: Callable[[Exception], Exception]) -> None:
         """Call ``arrived`` with the size of each piece of a body that is read later; raise what ``failed`` makes."""
 
@@ -44,6 +54,7 @@ class _Httpx:
     def __init__(self, library: Any, *, follows_absolute: bool) -> None:
         self._library, self.follows_absolute = library, follows_absolute
         self.client: type = library.Client
+        self.transport: tuple[type, str] = (library.HTTPTransport, "handle_request")
         self.errors: tuple[type[Exception], ...] = (library.HTTPError, library.InvalidURL, OSError)
 
     def url(self, request: Any) -> str:
@@ -59,6 +70,15 @@ class _Httpx:
 
     def answer(self, request: Any, status: int, headers: Mapping[str, str], body: bytes = b"") -> Any:
         return self._library.Response(status, headers=dict(headers), content=body, request=request)
+
+    def has_timeout(self, request: Any, kwargs: dict[str, Any]) -> bool:
+        limits = request.extensions.get("timeout") or {}
+        return all(limits.get(step) is not None for step in ("connect", "read"))
+
+    def failure(self, request: Any, cause: BaseException) -> Exception:
+        is_late, is_cut = isinstance(cause, TimeoutError), isinstance(cause, ConnectionResetError)
+        kind = "ReadTimeout" if is_late else "ReadError" if is_cut else "ConnectError"
+        return _caused(getattr(self._library, kind)(str(cause), request=request), cause)
 
     def watch(self, response: Any, arrived: Callable[[int], None], failed: Callable[[Exception], Exception]) -> None:
         stream = response.stream
@@ -85,6 +105,7 @@ class _Requests:
     def __init__(self, library: Any) -> None:
         self._library = library
         self.client: type = library.Session
+        self.transport: tuple[type, str] = (library.adapters.HTTPAdapter, "send")
         self.errors: tuple[type[Exception], ...] = (library.RequestException, OSError)
 
     def url(self, request: Any) -> str:
@@ -105,6 +126,15 @@ class _Requests:
         response._content = body  # the one way to give it a body without a connection
         return response
 
+    def has_timeout(self, request: Any, kwargs: dict[str, Any]) -> bool:
+        named = kwargs.get("timeout")
+        return named is not None and None not in (named if isinstance(named, tuple) else (named,))
+
+    def failure(self, request: Any, cause: BaseException) -> Exception:
+        is_late, is_tls = isinstance(cause, TimeoutError), isinstance(cause, ssl.SSLError)
+        kind = "ReadTimeout" if is_late else "SSLError" if is_tls else "ConnectionError"
+        return _caused(getattr(self._library.exceptions, kind)(cause, request=request), cause)
+
     def watch(self, response: Any, arrived: Callable[[int], None], failed: Callable[[Exception], Exception]) -> None:
         raw = response.raw
         if not hasattr(raw, "read1"):
@@ -118,6 +148,11 @@ class _Requests:
 
     def interrupted(self, text: str) -> Exception:
         return cast("Exception", self._library.exceptions.ConnectionError(text))
+
+
+def _caused(error: Any, cause: BaseException) -> Exception:
+    error.__cause__ = cause
+    return cast("Exception", error)
 
 
 def _watched(

@@ -16,7 +16,7 @@ import transformers
 from safetensors.torch import load_file
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-import tiny_configs
+from safetransformers.testing.configs import tiny_config
 
 # Values under which TensorFlow's classes differ from torch's, or do not build. A dot leads into a part.
 _CHANGED: dict[str, dict[str, Any]] = {
@@ -67,14 +67,14 @@ _WHOLES: dict[str, dict[str, str]] = {
 def _config(model_type: str) -> Any:
     if model_type in _PARTS:
         whole, part = _PARTS[model_type]
-        config = getattr(tiny_configs.tiny_config(whole), part)
+        config = getattr(tiny_config(whole), part)
     elif model_type in _WHOLES:
-        parts = {name: tiny_configs.tiny_config(one).to_dict() for name, one in _WHOLES[model_type].items()}
+        parts = {name: tiny_config(one).to_dict() for name, one in _WHOLES[model_type].items()}
         if "decoder" in parts:
             parts["decoder"] |= {"is_decoder": True, "add_cross_attention": True}
         config = transformers.AutoConfig.for_model(model_type, **parts)
     else:
-        config = tiny_configs.tiny_config(model_type)
+        config = tiny_config(model_type)
     for field, value in _CHANGED.get(model_type, {}).items():
         *levels, name = field.split(".")
         inside = config
