@@ -8,6 +8,7 @@ from typing import Any, Final
 from .errors import message
 
 DOCS: Final = "docs/errors"
+HAS_NOTES: Final = hasattr(BaseException, "add_note")  # Python 3.11 has them, and shows them
 
 # The middle part of a code: the failure that it belongs to.
 FAMILIES: Final = {
@@ -65,7 +66,15 @@ class Explanation:
 
 
 def add_note(error: BaseException, told: Explanation) -> None:
-    """Let an error carry its explanation as a note, once; on Python 3.10, which shows no notes, it is only kept."""
-    notes = getattr(error, "__notes__", [])
-    if not any(note.startswith(f"[{told.code}]") for note in notes):
-        error.__notes__ = [*notes, str(told)]  # what add_note does, also on 3.10
+    """Let an error carry its explanation as a note, once; on Python 3.10, which shows no notes, it is only kept.
+
+    Raises:
+        TypeError: for an error whose ``__notes__`` somebody has made something else than a list.
+    """
+    notes = getattr(error, "__notes__", ())
+    if any(isinstance(note, str) and note.startswith(f"[{told.code}]") for note in notes):
+        return
+    if HAS_NOTES:
+        error.add_note(str(told))
+    else:
+        error.__notes__ = [*notes, str(told)]

@@ -225,6 +225,18 @@ def _limited(code: str) -> Callable[[Path], Made]:
     return lambda _: printed(limit + code)
 
 
+def _full(code: str) -> Callable[[Path], Made]:
+    """A script that may have no more memory than it has already."""
+    limit = """
+import resource, torch
+x, w = torch.ones(8, 64, 256, 256), torch.ones(64, 64, 3, 3)
+with open("/proc/self/statm") as file:
+    held = int(file.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (held, held))
+"""
+    return lambda _: printed(limit + code)
+
+
 def _nan_logits(_: Path) -> Made:
     model = tiny("gpt2")
     model.lm_head.weight.data.fill_(float("nan"))
@@ -245,6 +257,9 @@ MACHINE = (
     ),
     Case("memory that the process may not have", "ST-OOM-502", _limited("torch.zeros(2**31)"), ("8.0 GiB",)),
     Case("memory that Python may not have", "ST-OOM-502", _limited("bytearray(2**33)"), ("ulimit",)),
+    Case(
+        "memory that oneDNN may not have", "ST-OOM-504", _full("torch.conv2d(x, w, padding=1)"), ("probably", "ulimit")
+    ),
     Case("memory for an array", "ST-OOM-502", lambda _: raised(lambda: np.zeros(10**15)), ("7.11 PiB", "float64")),
     Case(
         "a token beyond the embedding",

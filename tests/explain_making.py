@@ -46,6 +46,27 @@ class Case:
         return self.only is None or self.only == (5 if IS_5 else 4)
 
 
+@dataclass(frozen=True)
+class Recorded:
+    """One failure that cannot be made here, as a user posted it.
+
+    Attributes:
+        code: of the explanation.
+        text: as it was printed.
+        made_by: the file that makes it, for who wants to look; of torch where it names no other project.
+        source: the thread, as repository and number.
+        says: words of the explanation.
+        never: words that would be wrong in it.
+    """
+
+    code: str
+    text: str
+    made_by: str
+    source: str
+    says: tuple[str, ...] = ()
+    never: tuple[str, ...] = ()
+
+
 class DidNotFailError(AssertionError):
     """What should have failed did not."""
 

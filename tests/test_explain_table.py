@@ -13,9 +13,10 @@ import pytest
 import torch
 from explain_hub_cases import HUB
 from explain_machine_cases import MACHINE, NAMES, WITHOUT_CUDA
-from explain_making import IS_5, Case, DidNotFailError, Made
+from explain_making import IS_5, Case, DidNotFailError, Made, Recorded
 from explain_model_cases import FILES, PADDING, TASKS
-from explain_recorded import RECORDED, Recorded
+from explain_recorded_devices import CHECKS, DEVICES
+from explain_recorded_memory import LIBRARIES, MEMORY
 
 import safetransformers as st
 from safetransformers.explanations import pasted
@@ -26,6 +27,7 @@ from safetransformers.explanations.table import RULES
 
 pytestmark = pytest.mark.xdist_group("explain_table")  # what one test has made, the last one looks at
 CASES = (*PADDING, *TASKS, *FILES, *HUB, *NAMES, *MACHINE, *(() if torch.version.cuda else WITHOUT_CUDA))
+RECORDED = {**MEMORY, **LIBRARIES, **CHECKS, **DEVICES}
 HERE = [case for case in CASES if case.happens_here]
 # What the sources of rules are called: with transformers 4.57, and with 5.
 _SOURCES = (("4.57.6", "0.36.2", "requests"), ("5.23.0", "2.4.0", "httpx2"))
@@ -91,13 +93,21 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 
 @pytest.mark.parametrize("name", RECORDED)
-def test_a_failure_of_a_device_that_is_not_here_is_explained(name: str) -> None:
+def test_an_error_of_a_device_that_is_not_here_is_explained_as_users_posted_it(name: str) -> None:
     recorded = RECORDED[name]
-    assert recorded.source.startswith(("aten/", "c10/", "torch/")) or "CUDA" in recorded.source  # of torch, or of CUDA
     told = st.explain(recorded.text)
     assert told is not None and told.code == recorded.code, told
     for words in recorded.says:
         assert words in str(told), str(told)
+    for words in recorded.never:
+        assert words not in str(told), str(told)
+
+
+@pytest.mark.parametrize("recorded", RECORDED.values(), ids=RECORDED)
+def test_each_posted_text_says_which_thread_it_is_from_and_names_no_user(recorded: Recorded) -> None:
+    assert re.fullmatch(r"[\w.-]+/[\w.-]+#\d+", recorded.source)
+    assert recorded.made_by
+    assert not re.search(r"/home/|/Users/|C:.Users|/root/", recorded.text)
 
 
 def claims(failure: Made | Recorded) -> Iterator[Claim]:

@@ -352,3 +352,32 @@ def test_a_value_of_any_length_is_shown_with_200_characters() -> None:
         told = st.explain(text)
         assert told is not None
         assert "a" * 197 + "..." in told.what and "a" * 198 not in str(told)
+
+
+# What a GPU prints apart from the exception
+
+_CHECK = (
+    "../aten/src/ATen/native/cuda/Indexing.cu:1146: indexSelectLargeIndex: block: [84,0,0], thread: [101,0,0] "
+    "Assertion `srcIndex < srcSelectDimSize` failed.\n"
+)
+_TRACE = 'Traceback (most recent call last):\n  File "train.py", line 3, in <module>\n    train()\nRuntimeError: {}\n'
+
+
+@pytest.mark.parametrize("is_first", [True, False], ids=["before", "after"])
+@pytest.mark.parametrize("rank", ["", "[rank0]: "], ids=["one process", "a rank"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "CUDA error: device-side assert triggered",
+        "CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`",
+    ],
+    ids=["assert", "cuBLAS"],
+)
+def test_a_check_on_the_gpu_says_what_the_exception_beside_it_is_about(words: str, rank: str, is_first: bool) -> None:
+    trace = "".join(rank + line for line in _TRACE.format(words).splitlines(keepends=True))
+    assert code_of(_CHECK + trace if is_first else trace + _CHECK) == "ST-ASSERT-502"
+
+
+def test_a_check_on_the_gpu_does_not_explain_a_rank_that_knows_what_it_died_of() -> None:
+    trace = _TRACE.format("CUDA out of memory. Tried to allocate 2.00 GiB.").splitlines(keepends=True)
+    assert code_of(_CHECK + "".join(f"[rank0]: {line}" for line in trace)) == "ST-OOM-501"

@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from accelerate.utils import memory as accelerates
+from explain_recorded_memory import LIBRARIES, MEMORY
 
 import safetransformers as st
-from safetransformers.memory.texts import asked_bytes, kind_of
+from safetransformers.memory.texts import asked_bytes, is_sure, kind_of
 
+_NO_WORDS = ("NOT_INITIALIZED", "INTERNAL_ERROR")  # of cuBLAS and cuDNN: most often about memory, and too often not
+_KINDS = {"Gaudi": "hpu", "XPU": "xpu", "Intel": "xpu", "MPS": "mps", "CPU": "cpu", "oneDNN": "cpu"}
+# What users posted, as the message of the exception: without its name, and without what was printed before it.
 _TEXTS = {
-    "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 23.65 GiB": ("cuda"),
-    "HIP out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 64.00 GiB": "cuda",
-    "XPU out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 16.00 GiB": "xpu",
-    "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported": "cuda",
-    "HIP error: out of memory": "cuda",
-    "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`": "cuda",
-    "cuDNN error: CUDNN_STATUS_ALLOC_FAILED": "cuda",
-    "Unable to find a valid cuDNN algorithm to run convolution": "cuda",
-    "GET was unable to find an engine to execute this computation": "cuda",
-    "level_zero backend failed with error: 39 (UR_RESULT_ERROR_OUT_OF_DEVICE_MEMORY)": "xpu",
-    "FATAL ERROR :: MODULE:PT_DEVMEM Allocation failed for size::1024": "hpu",
-    "MPS backend out of memory (MPS allocated: 8.00 GB, other allocations: 1.00 GB, max allowed: 9.07 GB). Tried to "
-    "allocate 256.00 MB on private pool.": "mps",
-    "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate "
-    "33554432 bytes. Error code 12 (Cannot allocate memory)": "cpu",
-    "[enforce fail at alloc_cpu.cpp:80] data. DefaultCPUAllocator: not enough memory: you tried to allocate 33554432 "
-    "bytes.": "cpu",
-    "could not create a primitive": "cpu",
+    re.sub(
+        r"^(?:\[rank\d+\]: )?(?:[\w.]+Error: |terminate .*\n  what\(\):  )|^Traceback[\s\S]+Error: ", "", one.text
+    ): next((kind for word, kind in _KINDS.items() if word in name), "cuda")
+    for name, one in {**MEMORY, **LIBRARIES}.items()
+    if one.code.startswith("ST-OOM") and not any(words in one.text for words in _NO_WORDS)
 }
 
 
@@ -54,14 +47,26 @@ def test_the_installed_accelerate_misses_at_least_five_of_the_texts() -> None:
     assert all(kind_of(failure) for failure in failures)
 
 
-def test_what_was_asked_for_is_read_in_any_unit() -> None:
-    asked = [asked_bytes(text) for text, kind in _TEXTS.items() if "allocate" in text]
-    assert asked == [2 * 2**30, 20 * 2**20, 20 * 2**20, 256 * 2**20, 33554432, 33554432]
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [
+        ("CUDA memory", 22.78 * 2**30),
+        ("CUDA memory beside other processes", 572 * 2**20),
+        ("MPS memory in older units", 896 * 2**20),
+        ("CPU memory on Windows, with the folder of the build", 2**30),
+        ("Gaudi's memory", 56836702208),
+        ("Gaudi's memory in older words", 14493510400),
+        ("memory of the driver", None),
+        ("cuDNN without a workspace", None),
+    ],
+)
+def test_what_was_asked_for_is_read_in_any_unit(name: str, asked: float | None) -> None:
+    words = {**MEMORY, **LIBRARIES}[name].text.split("Error: ", 1)[-1]
+    assert asked_bytes(words) == (asked if asked is None else int(asked))
 
 
-def test_explain_and_the_note_speak_of_the_same_texts() -> None:
-    unsure = ("could not create", "Unable to find", "GET was", "level_zero", "FATAL")  # explain leaves these alone
-    for text in _TEXTS:
-        if not text.startswith(unsure):
-            told = st.explain(RuntimeError(text))
-            assert told is not None and told.family == "memory"
+@pytest.mark.parametrize("text", _TEXTS)
+def test_explain_and_the_note_speak_of_the_same_texts(text: str) -> None:
+    told = st.explain(RuntimeError(text))
+    assert told is not None and told.family == "memory"
+    assert is_sure(RuntimeError(text)) or "probably" in told.why

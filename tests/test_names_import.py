@@ -92,6 +92,56 @@ def test_a_name_whose_package_is_missing_says_which(tmp_path: Path) -> None:
     assert run.stdout.splitlines() == ["ImportError True", "ST-NAME-004 True"]
 
 
+_HIDDEN = """
+import sys
+sys.modules.update(dict.fromkeys(["PIL", "torchvision", "mistral_common", "sentencepiece"]))
+import transformers
+from safetransformers.names import answers, installed
+"""
+
+
+def printed(code: str) -> list[str]:
+    """What a process prints in which no optional package can be imported."""
+    code = _HIDDEN + textwrap.dedent(code)
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return run.stdout.splitlines()
+
+
+@pytest.mark.skipif(not IS_5, reason="each name that 4.57 hides has a stand-in, which is imported")
+@pytest.mark.parametrize(("name", "package"), [("PilBackend", "pillow"), ("VideoProcessorMixin", "torchvision")])
+@pytest.mark.parametrize("module", ["safetransformers", "transformers"])
+def test_a_name_without_a_stand_in_says_which_package_hides_it(name: str, package: str, module: str) -> None:
+    code = f"""
+    import safetransformers
+    safetransformers.patch()
+    try:
+        from {module} import {name}
+    except ImportError as error:
+        print("\\n".join([str(error), *getattr(error, "__notes__", [])]))
+    """
+    text = "\n".join(printed(code))
+    assert "[ST-NAME-004]" in text
+    assert f"Why: it needs {package}, which is not installed" in text
+    assert f"Do: pip install {package}" in text
+
+
+def test_each_name_that_transformers_puts_behind_a_package_says_which() -> None:
+    code = """
+    names = installed._checks(transformers.__file__)
+    told = {name: answers.for_name(name) for name in names if installed.backends(name)}
+    print(len(names), len(told), *{one.do for one in told.values()}, sep="\\n")
+    """
+    among, hidden, *fixes = printed(code)
+    assert int(among) > int(hidden) > 5
+    assert fixes and all(fix.startswith("pip install ") for fix in fixes)
+    assert {"pip install pillow", "pip install torchvision", "pip install mistral-common"} <= set(fixes)
+
+
+def test_a_package_that_is_there_is_not_asked_for() -> None:
+    assert "Trainer" in installed._checks(transformers.__file__)
+    assert installed.backends("Trainer") == ()
+
+
 def test_a_look_for_an_attribute_stays_an_attribute_error() -> None:
     for name in (REMOVED[0], "AutoModelForCasualLM", "no_such_thing"):
         assert not hasattr(st, name)

@@ -335,7 +335,7 @@ def test_an_exception_that_takes_no_further_note_is_shown_as_it_is(
 def test_where_exceptions_take_no_notes_the_text_is_printed_once_after_the_traceback(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(uncaught, "_HAS_NOTES", False)  # as on Python 3.10
+    monkeypatch.setattr(uncaught, "HAS_NOTES", False)  # as on Python 3.10
     shell = _shell()
     sys.excepthook = lambda kind, value, trace: shell.showtraceback((kind, value, trace))
     st.patch()  # both are hooked now, and the one calls the other

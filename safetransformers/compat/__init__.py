@@ -35,7 +35,7 @@ from .auto import (
     says,
     tied_names,
 )
-from .checkpoints import checkpoint_keys, model_class_names, tied_copies
+from .checkpoints import checkpoint_keys, model_class_names
 from .http import Wire, wire
 from .hub import (
     blocked,
@@ -93,7 +93,6 @@ __all__ = [
     "pipeline_loader",
     "pipelines",
     "says",
-    "tied_copies",
     "tied_names",
     "tokenizer_assembler",
     "weights_finder",

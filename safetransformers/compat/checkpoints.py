@@ -42,14 +42,6 @@ def _with_torchs_leaf(key: str) -> str:
     return f"{module}.{ {'gamma': 'weight', 'beta': 'bias'}.get(leaf, leaf) }" if module.endswith("LayerNorm") else key
 
 
-def tied_copies(model: Any) -> set[str]:
-    """Patterns or names of the entries of a state dict that are left out of a checkpoint, being tied to others."""
-    tied = getattr(model, "all_tied_weights_keys", None)
-    if tied is None:
-        tied = getattr(model, "_tied_weights_keys", None) or ()
-    return set(tied)
-
-
 @lru_cache(maxsize=1)
 def model_class_names() -> dict[str, tuple[str, ...]]:
     """Every torch class that an Auto class loads: its name, and the model types that it is for. Imports none of them.

@@ -84,10 +84,18 @@ def _of_text(text: str) -> Explanation | None:
         meaning = MEANINGS.get(alone["code"])
         return Explanation(alone["code"], meaning) if meaning else None
     read = pasted.read(text)
+    best: Match | None = None
     for chain in read.chains:
-        if match := _of_chain(chain):
+        match = _of_chain(chain)
+        if match is None:
+            continue
+        if best is None:
+            best = match
+        elif not (chain[0].types == pasted.CHECKED and _says_which(match, best)):
+            continue  # but a check on the GPU is printed by CUDA itself, apart from the traceback of its rank
+        if not _is_generic(match):
             return match[1]
-    return _of_lines(read.lines)
+    return best[1] if best else _of_lines(read.lines)
 
 
 def _of_chain(chain: list[Claim]) -> Match | None:
@@ -123,12 +131,21 @@ def _chosen(found: Iterable[Link]) -> Match | None:
             continue
         if best is None:
             best = match
-        rule, told = match
-        if told.family == best[1].family and not (rule and rule.is_generic):
+        if _says_which(match, best) and not _is_generic(match):
             return match
-        if best[0] is None or not best[0].is_generic:
+        if not _is_generic(best):
             return best
     return best
+
+
+def _is_generic(match: Match) -> bool:
+    return match[0] is not None and match[0].is_generic
+
+
+def _says_which(match: Match, best: Match) -> bool:
+    """Whether one cause may be that of another: cuBLAS, too, does not start once a check on the GPU has failed."""
+    families = match[1].family, best[1].family
+    return families[0] == families[1] or families == ("device", "memory")
 
 
 def _first_rule(one: Claim) -> Match | None:

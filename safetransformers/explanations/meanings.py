@@ -111,7 +111,7 @@ MEANINGS: Final = {
     "ST-OOM-501": "the GPU is out of memory",
     "ST-OOM-502": "the machine's own memory does not suffice",
     "ST-OOM-503": "Apple's GPU is out of memory",
-    "ST-OOM-504": "cuBLAS or cuDNN could not start, probably for want of memory",
+    "ST-OOM-504": "cuBLAS, cuDNN or oneDNN failed, probably for want of memory",
     "ST-ASSERT-001": "an id or a token type is beyond the rows of its embedding",
     "ST-ASSERT-002": "a label is not one of the model's classes, nor the one that the loss leaves out",
     "ST-ASSERT-003": "a position is beyond the positions that the model has learned",

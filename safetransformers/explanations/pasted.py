@@ -38,10 +38,14 @@ _NAMED: Final = re.compile(
     r"(?P<type>(?:[A-Za-z_]\w*\.)+[A-Z_]\w*|[A-Z_]\w*(?:Error|Exception|Warning|Timeout|Redirects|Enabled)): ?"
 )
 _ALONE: Final = re.compile(r"(?P<type>MemoryError|KeyboardInterrupt)\s*$")
-# CUDA prints this itself: file, line, function, block and thread, then the check that failed.
+# CUDA prints this itself: file, line, function, block and thread, then the check that failed. It begins wherever the
+# cursor was, such as behind a progress bar; behind a quote it is a line of code.
 _KERNEL: Final = re.compile(
-    r"[^\s\"']\S*?:\d+: .*?block: \[[\d, ]+\], thread: \[[\d, ]+\],? (?P<text>Assertion `.*` failed.*)"
+    r"(?:[^\"']*[\s\]|])?[^\s\"']\S*?:\d+: .*?block: \[[\d, ]+\], thread: \[[\d, ]+\],? "
+    r"(?P<text>Assertion `.*` failed.*)"
 )
+_CHECK: Final = "Assertion"
+CHECKED: Final = frozenset([_CHECK])  # the types of a check that failed on a GPU
 
 
 @dataclass
@@ -182,13 +186,13 @@ class _Reader:
         if _PROMPT.match(line) or len(message.lines) >= _MESSAGE_LINES:
             self._state = "outside"
             self._outside(line)
-        elif kernel := _KERNEL.match(line):
+        elif kernel := _kernel(line):
             self._add_kernel(kernel)
         else:
             message.lines.append(line)
 
     def _outside(self, line: str) -> None:
-        if kernel := _KERNEL.match(line):
+        if kernel := _kernel(line):
             self._add_kernel(kernel)
         elif self._is_source:
             self._is_source = False
@@ -226,8 +230,12 @@ class _Reader:
         if known is None:
             self.chains.append(known := [])
         if kernel["text"] not in [message.lines[0] for message in known]:
-            known.insert(0, _Message("Assertion", [kernel["text"]], []))
+            known.insert(0, _Message(_CHECK, [kernel["text"]], []))
         self._is_linked = self._is_linked or self._state == "outside"
+
+
+def _kernel(line: str) -> re.Match[str] | None:
+    return _KERNEL.match(line) if "thread: [" in line else None  # the look is long on a line of thousands of words
 
 
 def _messages(lines: list[str]) -> Iterator[Claim]:

@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
 from ..explanation import Explanation
+from ..names.packages import pip_name
 from .rule import Facts, Rule
 
 # Packages of transformers' own extras: only these are told of, because any other missing module may be the user's own.
@@ -15,17 +16,6 @@ _OPTIONAL: Final = (
     "|google\\.protobuf|hqq|jinja2|kernels|librosa|mamba_ssm|mistral_common|optimum|peft|phonemizer|PIL|pytesseract"
     "|sacremoses|scipy|sentencepiece|sklearn|soundfile|tiktoken|timm|torch|torchaudio|torchvision|triton|vllm|xformers"
 )
-_PIP_NAMES: Final = {
-    "bs4": "beautifulsoup4",
-    "cv2": "opencv-python",
-    "faiss": "faiss-cpu",
-    "flash_attn": "flash-attn --no-build-isolation",
-    "google.protobuf": "protobuf",
-    "PIL": "pillow",
-    "pil": "pillow",
-    "pytorch": "torch",
-    "sklearn": "scikit-learn",
-}
 _CONFLICTS: Final = "huggingface_hub|tokenizers|accelerate|peft|safetensors|datasets|torch|numpy|optimum|diffusers|trl"
 _INSTALLED: Final = r"[^\n]*[/\\](?:site|dist)-packages[/\\]"  # elsewhere it is a file of the user's
 _IMPORT_UTILS: Final = "transformers/utils/import_utils.py, 4.57.6 and 5.23.0"
@@ -100,7 +90,7 @@ def _installed(facts: Facts) -> Explanation | None:
 def _needed(facts: Facts) -> Explanation:
     """A package that is missing, with every other that the same message asks for."""
     libraries = dict.fromkeys(re.findall(r"requires the ([\w. ]+?) library but it was not found", facts["all"]))
-    names = [_PIP_NAMES.get(library.lower(), library.lower()) for library in libraries]
+    names = [pip_name(library) for library in libraries]
     return Explanation(
         "ST-NAME-004",
         f"{facts['name']} needs a package that is not installed: {', '.join(libraries)}",
@@ -115,7 +105,7 @@ def _optional(facts: Facts) -> Explanation:
         "ST-NAME-502",
         f"the package {package} is not installed",
         "what was called is made only where the package can be imported",
-        f"pip install {_PIP_NAMES.get(package, package)}",
+        f"pip install {pip_name(package)}",
     )
 
 

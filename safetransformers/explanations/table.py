@@ -12,6 +12,7 @@ _ERRORS: Final = (rules_devices, rules_hub, rules_tasks, rules_files, rules_name
 
 RULES: Final[tuple[Rule, ...]] = (
     *(rule for module in _ERRORS for rule in module.RULES),
+    *rules_devices.WARNINGS,
     *rules_tasks.WARNINGS,
     *rules_padding.WARNINGS,
     *rules_files.WARNINGS,

@@ -11,12 +11,12 @@ from contextvars import ContextVar
 from typing import Any, Final
 
 from ..errors import SafeTransformersError
+from ..explanation import HAS_NOTES, add_note
 from ..policies import resolve
 from .find import explain
 
 _LOG: Final = logging.getLogger(__name__)
 _OURS: Final = re.compile(r"\[ST-[A-Z]+-\d{3}\] ")
-_HAS_NOTES: Final = hasattr(BaseException, "add_note")  # Python 3.11
 _is_telling: ContextVar[bool] = ContextVar("safetransformers_is_telling", default=False)
 
 
@@ -57,7 +57,7 @@ def _told(wrapped: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, 
     try:
         text = _noted(error)
         result = wrapped(*args, **kwargs)
-        if text and not _HAS_NOTES and sys.stderr is not None:
+        if text and not HAS_NOTES and sys.stderr is not None:
             print(text, file=sys.stderr)  # noqa: T201 - beside the traceback, which is printed there too
         return result
     finally:
@@ -72,10 +72,12 @@ def _noted(error: Any) -> str:
         notes = getattr(error, "__notes__", ())
         if any(isinstance(note, str) and _OURS.match(note) for note in notes) or resolve("errors") == "off":
             return ""
-        text = str(explain(error) or "")
-        if text and _HAS_NOTES:
-            error.add_note(text)
+        told = explain(error)
+        if told is None:
+            return ""
+        if HAS_NOTES:
+            add_note(error, told)
     except Exception:  # noqa: BLE001 - the user's exception must be shown, whatever is wrong here
         _LOG.warning("an uncaught exception could not be explained", exc_info=True)
         return ""
-    return text
+    return str(told)

@@ -16,8 +16,8 @@ MPS: Final = (
     r"max allowed: (?P<limit>[\d.]+ \w+)\)\. Tried to allocate (?P<asked>[\d.]+ \w+)"
 )
 CPU: Final = (
-    r"(?:\[enforce fail at [\w.]+:\d+\] [^.]{0,40}\. )?DefaultCPUAllocator: (?:can't allocate memory|not enough "
-    r"memory): you tried to allocate (?P<asked>\d{1,20}) bytes"
+    r"(?:\[enforce fail at [^\]\n]{1,300}:\d+\] [^.]{0,40}\. )?DefaultCPUAllocator: (?:can't allocate memory|not "
+    r"enough memory): you tried to allocate (?P<asked>\d{1,20}) bytes"
 )
 NUMPY: Final = (
     r"Unable to allocate (?P<asked>[\d.]+ \w+) for an array with shape (?P<shape>\([\d, ]*\)) and data type "
@@ -28,11 +28,18 @@ CUDNN_FULL: Final = r"cuDNN error: CUDNN_STATUS_ALLOC_FAILED"
 # Each algorithm was tried and none got its workspace, or so it is most often (cudnn/Conv_v7.cpp and Conv_v8.cpp).
 CUDNN_WORKSPACE: Final = (
     r"Unable to find a valid cuDNN algorithm to run convolution"
-    r"|GET was unable to find an engine to execute this computation"
+    r"|(?:GET|FIND) was unable to find an engine to execute this computation"
 )
 ONEDNN: Final = r"could not create a primitive$"  # seen under ulimit -v; oneDNN gives no reason
-LEVEL_ZERO: Final = r".*UR_RESULT_ERROR_OUT_OF_(?:DEVICE|HOST)_MEMORY"  # XPU's driver
-GAUDI: Final = r"FATAL ERROR :: MODULE:PT_DEVMEM Allocation failed"
+# XPU's driver, as SYCL passes it on; a line above may say what failed for it.
+LEVEL_ZERO: Final = (
+    r"(?:[\w ]{1,100}\.\n)?(?:level_zero backend failed with error: |Native API failed\. Native API returns: )\d+ "
+    r"[(\[](?P<status>UR_RESULT_ERROR_OUT_OF_(?:DEVICE|HOST)_MEMORY)"
+)
+GAUDI: Final = (
+    r"(?:\[Rank:\d+\] )?FATAL ERROR :: MODULE:(?:PT_DEVMEM Allocation failed for|SYNHELPER workspace Allocation of) "
+    r"size ?::(?P<asked>\d{1,20})"
+)
 
 # Which kind of memory each of them is about, as torch.device names it.
 _KINDS: Final = (

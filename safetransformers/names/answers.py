@@ -15,15 +15,10 @@ from packaging.version import InvalidVersion, Version
 from ..explanation import Explanation
 from . import history, installed
 from .history import Record
+from .packages import pip_name
 
 _PACKAGE: Final = "transformers"
 _FRAMEWORKS: Final = {"TF": "TensorFlow", "Flax": "Flax"}
-_PIP_NAMES: Final = {
-    "vision": "pillow",
-    "sklearn": "scikit-learn",
-    "tf": "tensorflow",
-    "tensorflow_text": "tensorflow-text",
-}
 _MODULE: Final = re.compile(r"\.modeling_(tf|flax)_")
 _MODEL_FOLDER: Final = re.compile(r"transformers\.models\.(\w+)")  # as a rule its model_type
 _CONVERT: Final = "safetransformers convert FOLDER NEW_FOLDER  # makes torch weights of a save"
@@ -196,8 +191,8 @@ def _hidden(name: str, module: str, record: Record, cause: str = "") -> Explanat
         )
         statement = f"from {module} import {name}" if name else f"import {module}"
         return Explanation("ST-NAME-004", what, why, f"python -c '{statement}'  # shows the first failing import")
-    packages = [_PIP_NAMES.get(package, package) for package in missing]
-    why = f"it needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed"
+    packages = [pip_name(backend) for backend in missing]
+    why = f"it needs {', '.join(packages)}, which {'is' if len(packages) == 1 else 'are'} not installed"
     return Explanation("ST-NAME-004", what, why, f"pip install {' '.join(packages)}")
 
 

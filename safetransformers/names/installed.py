@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import platform
 import sys
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
-from typing import Final
+from typing import Any, Final
 
 from packaging.specifiers import SpecifierSet
 
@@ -69,4 +71,42 @@ def backends(name: str) -> tuple[str, ...]:
     """The packages that transformers lacks here for a name that it has; empty where that is not known."""
     module = sys.modules.get("transformers")
     missing = getattr(module, "_object_missing_backend", {}).get(name)
+    if not missing and module is not None and (checks := _checks(getattr(module, "__file__", None) or "").get(name)):
+        missing = [_backend(check) for check in checks if not _holds(check)]
     return tuple(sorted(missing)) if missing else ()
+
+
+@lru_cache(maxsize=1)
+def _checks(init: str) -> dict[str, tuple[str, ...]]:
+    """What transformers asks before it has a name, as ``is_vision_available`` for ``PilBackend``, read from its source.
+
+    Its ``__init__`` is a list of ``try: if not is_..._available(): raise``, with the names in the ``else``. Where the
+    check fails, stand-ins say what they need; of some names there is none (5.23: ``PilBackend``,
+    ``VideoProcessorMixin``), and nothing at run time tells what hides them.
+    """
+    try:
+        with open(init, encoding="utf-8") as file:
+            body = ast.parse(file.read()).body
+    except (OSError, SyntaxError):
+        return {}
+    found: dict[str, tuple[str, ...]] = {}
+    for block in (node for node in body if isinstance(node, ast.Try)):
+        asked = [one.id for part in block.body for one in ast.walk(part) if isinstance(one, ast.Name)]
+        checks = tuple(one for one in asked if one.startswith("is_") and one.endswith("_available"))
+        lists = [one for part in block.orelse for one in ast.walk(part) if isinstance(one, ast.List)]
+        names = [one.value for each in lists for one in each.elts if isinstance(one, ast.Constant)]
+        found.update({name: checks for name in names if isinstance(name, str) and checks})
+    return found
+
+
+def _backend(check: str) -> str:
+    return check.removeprefix("is_").removesuffix("_available")
+
+
+def _holds(check: str) -> bool:
+    """Whether a check succeeds, as transformers' lazy module takes it: one that breaks does not."""
+    asks: Any = getattr(sys.modules.get("transformers.utils.import_utils"), check, None)
+    try:
+        return asks is None or bool(asks())
+    except (ModuleNotFoundError, RuntimeError):
+        return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
@@ -84,7 +83,7 @@ def target(cls: type, config: Any) -> Target:
     names = compat.checkpoint_keys(model)
     state = model.state_dict(keep_vars=True)
     modules = dict(model.named_modules(remove_duplicate=False))
-    copies = compat.tied_copies(model)
+    copies = compat.tied_names(model)
     shared: dict[int, list[str]] = {}
     for key, value in state.items():
         shared.setdefault(id(value), []).append(key)
@@ -112,12 +111,12 @@ def target(cls: type, config: Any) -> Target:
     )
 
 
-def _is_copy(modules: dict[str, Any], key: str, copies: set[str]) -> tuple[bool, bool]:
+def _is_copy(modules: dict[str, Any], key: str, copies: frozenset[str]) -> tuple[bool, bool]:
     """Of tied entries the embedding is written, whatever transformers says; of several the one that is no copy."""
     from torch import nn
 
     is_embedding = isinstance(modules[key.rpartition(".")[0]], nn.Embedding)
-    return not is_embedding, any(re.search(pattern, key) for pattern in copies)
+    return not is_embedding, key in copies
 
 
 def _kind(modules: dict[str, Any], key: str, group: list[str], dimensions: int) -> Kind:
