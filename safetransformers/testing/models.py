@@ -17,7 +17,7 @@ _WORDS: Final = ("hello", "world", "a", "wonderful", "day", "the", "is", "to", "
 
 
 def tiny_model(model_type: str, auto_class: str = "AutoModel", *, seed: int = 0, **settings: Any) -> Any:
-    """A model with a few thousand random weights, in eval mode.
+    """A model with few random weights, in eval mode: thousands for text and images, a few million for speech.
 
     Args:
         model_type: a key of transformers' ``CONFIG_MAPPING``, such as ``"bert"`` or ``"llama"``.

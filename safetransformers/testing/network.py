@@ -60,8 +60,8 @@ def offline(fault: str = "refused") -> Iterator[list[str]]:
         ...     AutoConfig.from_pretrained("org/model", cache_dir="no-such-folder")
         Traceback (most recent call last):
         safetransformers.errors.NotCachedError: [ST-HUB-005] org/model is not in the cache as a whole...
-        >>> requests[-1]
-        'HEAD https://huggingface.co/org/model/resolve/main/config.json'
+        >>> all("huggingface.co" in request for request in requests) and len(requests) > 0
+        True
     """
     if fault not in FAULTS:
         raise ValueError(f"{fault!r} is no fault: {', '.join(FAULTS)}")
