@@ -18,6 +18,7 @@ def main() -> None:
     from .audit import audit
     from .convert import convert
     from .demo import demo
+    from .doctor import doctor
     from .explain import explain
     from .prefetch import prefetch
     from .report import report
@@ -25,7 +26,7 @@ def main() -> None:
 
     app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False)
     app.callback()(_describe)
-    for command in (audit, convert, demo, explain, prefetch, report, suggest):
+    for command in (audit, convert, demo, doctor, explain, prefetch, report, suggest):
         said, examples = _help_of(command)
         app.command(help=said, epilog=examples)(command)
     app(prog_name="safetransformers")  # also for python -m: completion and help go by it

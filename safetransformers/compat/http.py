@@ -21,6 +21,9 @@ class Wire(Protocol):
     errors: tuple[type[Exception], ...]
     """What ``send`` raises where a request fails on the way."""
 
+    certificate_variables: tuple[str, ...]
+    """The environment variables by which a user names certificates to trust."""
+
     def url(self, request: Any) -> str:
         """Where a request goes."""
 
@@ -45,6 +48,7 @@ class _Httpx:
         self._library, self.follows_absolute = library, follows_absolute
         self.client: type = library.Client
         self.errors: tuple[type[Exception], ...] = (library.HTTPError, library.InvalidURL, OSError)
+        self.certificate_variables: tuple[str, ...] = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
     def url(self, request: Any) -> str:
         return str(request.url)
@@ -86,6 +90,7 @@ class _Requests:
         self._library = library
         self.client: type = library.Session
         self.errors: tuple[type[Exception], ...] = (library.RequestException, OSError)
+        self.certificate_variables: tuple[str, ...] = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
     def url(self, request: Any) -> str:
         return str(request.url)
