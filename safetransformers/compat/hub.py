@@ -40,7 +40,7 @@ def hub_head(path: str, seconds: float) -> Any:
         seconds: for each step of it.
     """
     from huggingface_hub import constants
-    from huggingface_hub.utils import get_session
+    from huggingface_hub.utils import get_session  # type: ignore[attr-defined]  # 1.x and 2.x do not list it
 
     return get_session().head(f"{str(constants.ENDPOINT).rstrip('/')}{path}", timeout=seconds)
 

@@ -73,7 +73,9 @@ def look() -> Facts:
         import torch
     except (ImportError, OSError) as error:  # OSError: a library beside it is missing
         return Facts("", driver=driver, driver_cuda=driver_cuda, failure=_first_line(error))
-    failure, devices, arches = "", (), ()
+    failure = ""
+    devices: tuple[Device, ...] = ()
+    arches: tuple[str, ...] = ()
     if torch.cuda.is_available():
         try:
             devices = tuple(_device(index) for index in range(torch.cuda.device_count()))

@@ -121,9 +121,9 @@ def findings(facts: Facts) -> Iterator[Finding]:
     of = f"{len(facts.repos)} model{'' if len(facts.repos) == 1 else 's'}, {_bytes(facts.size_bytes)}"
     free = f"{facts.folder}: {of}; {_bytes(facts.free_bytes)} free on its disk"
     if facts.free_bytes < _NEARLY_FULL_BYTES:
-        level, do = "problem" if facts.free_bytes < _FULL_BYTES else "note", "hf cache ls; hf cache rm REPO"
         why = "a download that finds no room stops in the middle"
-        yield Finding(TOPIC, "problem" if level == "problem" else "note", free, why, do)
+        is_full = facts.free_bytes < _FULL_BYTES
+        yield Finding(TOPIC, "problem" if is_full else "note", free, why, "hf cache ls; hf cache rm REPO")
     else:
         yield Finding(TOPIC, "ok", free)
     found = [finding for repo in facts.repos for finding in _of_repo(repo, facts.folder)]

@@ -182,16 +182,17 @@ def _of_proxies(variables: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def _of_certificates(facts: Facts) -> Iterator[Finding]:
+    is_told = any(facts.variables.get(name) for name in facts.certificate_variables)
     for name in _CERTIFICATES:
         if not facts.variables.get(name):
             continue
         if name in facts.missing:
             why = "it names a file that is not there: every HTTPS request fails, or it is passed over"
             yield Finding(TOPIC, "problem", f"{name} is set", why, f"unset {name}, or name the file")
-        elif name not in facts.certificate_variables:
+        elif not is_told:
             read = facts.certificate_variables[0]
             why = f"the installed huggingface_hub does not read it: it reads {read}"
-            yield Finding(TOPIC, "note", f"{name} is set", why, f"{read} in place of it, or beside it")
+            yield Finding(TOPIC, "note", f"{name} is set", why, f"{read}=the same file")
 
 
 def _of_ours(variables: Mapping[str, str]) -> Iterator[Finding]:

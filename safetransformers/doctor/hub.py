@@ -169,11 +169,12 @@ def _timed(name: str, host: str, do: Callable[[], Any], limit_s: float, *, by_pr
     """Run one step in a thread, which is left to itself when the time is over: a look-up knows no time-out."""
     failed: list[Exception] = []
     done = threading.Event()
+    ways_to_fail: tuple[type[Exception], ...] = (OSError, NoContact, *compat.wire().errors)
 
     def run() -> None:
         try:
             do()
-        except (OSError, NoContact, *compat.wire().errors) as error:
+        except ways_to_fail as error:
             failed.append(error)
         done.set()
 

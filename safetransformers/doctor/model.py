@@ -95,14 +95,15 @@ def look(source: str, *, revision: str | None = None, cache_dir: Any = None, run
     weights, _ = pick_weights(snapshot.files(), "", variant=None, safetensors_only=False, adapter=False)
     need = Need(config=True, weights=bool(weights), tokenizer=False)
     reads_text = cls is not None and getattr(cls, "main_input_name", "") == "input_ids"
-    audit, failure = _run(source, revision, cache_dir) if run and reads_text else (None, "")
+    tokens = _tokens(checkpoint.config, folder) if reads_text else None
+    audit, failure = _run(source, revision, cache_dir, tokens) if run and tokens is not None else (None, "")
     return Facts(
         source,
         suggestions,
         _format(weights),
         lacks(snapshot, need, [snapshot], verify="size"),
         tuple(checkpoint.auto_map),
-        _tokens(checkpoint.config, folder) if reads_text else None,
+        tokens,
         measured(cls) if cls is not None and reads_text else None,
         audit,
         failure,
@@ -176,9 +177,8 @@ def of_pad_token(tokens: Tokens) -> Finding:
         return Finding(TOPIC, "note", "there is no pad token", why, do)
     if config is None:
         pads = f"the tokenizer pads with {tokenizer}, and " if tokenizer is not None else ""
-        why = "padding that comes without a mask cannot be told from text, and classifiers of GPT kind read the wrong token"
-        level = Finding(TOPIC, "problem" if pads else "note", f"{pads}the configuration has no pad token", why, same)
-        return level
+        why = "padding without a mask cannot be told from text, and classifiers of GPT's kind read the wrong token"
+        return Finding(TOPIC, "problem" if pads else "note", f"{pads}the configuration has no pad token", why, same)
     if tokens.has_tokenizer and tokenizer is None:
         why = "several texts cannot be one batch: the tokenizer has nothing to pad with"
         do = f"tokenizer.pad_token_id = {config}"
@@ -201,11 +201,10 @@ def of_pad_token(tokens: Tokens) -> Finding:
 def _of_padding(facts: Facts) -> Finding:
     cls = facts.suggestions.ranked[0].model_class
     exact = 'safetransformers.configure(padding="exact")'
+    audit = f"safetransformers audit {facts.argument}"
     if facts.failure:
         why = facts.failure
-        return Finding(
-            TOPIC, "note", f"padding of {cls} was not measured", why, f"safetransformers audit {facts.argument}"
-        )
+        return Finding(TOPIC, "note", f"padding of {cls} was not measured", why, audit)
     if facts.audit is not None:
         if facts.audit.is_invariant:
             return Finding(TOPIC, "ok", f"padding does not change the numbers of a guarded {cls} (measured now)")
@@ -214,7 +213,7 @@ def _of_padding(facts: Facts) -> Finding:
         return Finding(TOPIC, "problem", f"padding changes the numbers of {cls}", why, do)
     if facts.known is None:
         why = "no measurement covers its class"
-        return Finding(TOPIC, "note", f"padding of {cls} is not known", why, f"safetransformers audit {facts.argument}")
+        return Finding(TOPIC, "note", f"padding of {cls} is not known", why, audit)
     if "exact" in facts.known:
         why = "its class was measured: no mask makes padded rows right"
         return Finding(TOPIC, "note", f"padding changes the numbers of {cls}", why, exact)
@@ -269,11 +268,14 @@ def _has_vocabulary(files: Mapping[str, Path]) -> bool:
     return any(name in files for name in (*VOCABULARIES, "tokenizer_config.json"))
 
 
-def _run(source: str, revision: str | None, cache_dir: Any) -> tuple[PaddingAudit | None, str]:
+def _run(source: str, revision: str | None, cache_dir: Any, tokens: Tokens) -> tuple[PaddingAudit | None, str]:
     from ..padding.audit import audit_padding
     from .load import load
 
     try:
-        return audit_padding(load(source, revision=revision, cache_dir=cache_dir)), ""
+        model = load(source, revision=revision, cache_dir=cache_dir)
+        if tokens.of_config is None:
+            model.config.get_text_config().pad_token_id = tokens.of_tokenizer
+        return audit_padding(model), ""
     except Exception as error:  # noqa: BLE001 - a load or a run raises what it likes, and that is the finding
         return None, f"{type(error).__name__}: {error}".splitlines()[0]

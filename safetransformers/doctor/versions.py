@@ -22,7 +22,7 @@ _OURS: Final = "safetransformers"
 _CHECKED: Final = ("transformers", "torch", "wrapt", "packaging", "huggingface-hub", "tokenizers", "safetensors")
 # Package: what lacks without it.
 OPTIONAL: Final = {
-    "sentencepiece": "tokenizers whose vocabulary is a .model file only (T5, Llama, XLM-R as first published) do not load",
+    "sentencepiece": "tokenizers whose vocabulary is a .model file only (T5, Llama as first published) do not load",
     "tiktoken": "tokenizers whose vocabulary is a .tiktoken file only do not load",
     "protobuf": "some .model vocabularies cannot be turned into fast tokenizers",
     "h5py": "TensorFlow's .h5 weights cannot be converted",
@@ -55,7 +55,7 @@ def look() -> Facts:
     python = ".".join(map(str, sys.version_info[:3]))
     try:
         about = metadata(_OURS)
-        python_range, classifiers = about.get("Requires-Python", ""), about.get_all("Classifier") or []
+        python_range, classifiers = about["Requires-Python"], about.get_all("Classifier") or []
     except PackageNotFoundError:  # a checkout on the path
         python_range, classifiers = "", []
     tested = [found[1] for text in classifiers if (found := re.search(r":: Python :: (3\.\d+)$", text))]
@@ -63,7 +63,7 @@ def look() -> Facts:
     ranges = {**_required_by("transformers"), **_required_by(_OURS), **SUPPORTED}
     return Facts(
         python,
-        python_range or "",
+        python_range,
         newest,
         {name: ranges.get(name, "") for name in _CHECKED},
         {name: _installed(name) for name in (*_CHECKED, *OPTIONAL)},
