@@ -42,7 +42,7 @@ def hub_head(path: str, seconds: float) -> Any:
     from huggingface_hub import constants
     from huggingface_hub.utils import get_session  # type: ignore[attr-defined]  # 1.x and 2.x do not list it
 
-    return get_session().head(f"{str(constants.ENDPOINT).rstrip('/')}{path}", timeout=seconds)
+    return get_session().request("HEAD", f"{str(constants.ENDPOINT).rstrip('/')}{path}", timeout=seconds)
 
 
 def hub_cache() -> str:

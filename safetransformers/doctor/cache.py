@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import stat
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -241,9 +242,10 @@ def _size(folder: Path) -> int:
     for where, _, files in os.walk(folder):
         for name in files:
             try:
-                total += os.lstat(os.path.join(where, name)).st_size
+                facts = os.lstat(os.path.join(where, name))
             except OSError:  # gone meanwhile: another process downloads
                 continue
+            total += facts.st_size if stat.S_ISREG(facts.st_mode) else 0
     return total
 
 

@@ -12,7 +12,7 @@ from typing import Final
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
-from packaging.version import InvalidVersion
+from packaging.version import InvalidVersion, Version
 
 from ..compat import SUPPORTED
 from .finding import Finding
@@ -101,10 +101,10 @@ def _of_package(name: str, range_: str, installed: str | None) -> Finding:
         return Finding(TOPIC, "problem", f"{name} is not installed", "nothing works without it", line)
     what = f"{name} {installed}"
     try:
-        is_inside = SpecifierSet(range_).contains(installed, prereleases=True)
+        version_ = Version(installed)
     except InvalidVersion:
         return Finding(TOPIC, "note", what, f"its version is none that can be compared with {range_}", line)
-    if is_inside:
+    if SpecifierSet(range_).contains(version_, prereleases=True):
         return Finding(TOPIC, "ok", what)
     whose = "this release was proven with" if name in SUPPORTED else "the packages above it want"
     return Finding(TOPIC, "problem", what, f"{whose} {name}{range_}", line)
