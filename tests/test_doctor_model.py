@@ -145,6 +145,13 @@ def test_a_tokenizer_and_a_configuration_that_differ_are_found_in_the_files(tmp_
     assert "pad token 3 in the configuration, 0 in the tokenizer" in facts_of(told(tmp_path), "problem")
 
 
+def test_a_tokenizer_that_does_not_load_is_a_problem_with_the_reason(tmp_path: Path) -> None:
+    save(tiny("bert"), tmp_path)
+    (tmp_path / "tokenizer.json").write_text('{"version": "1.0", "model": {"type": "Unheard"}}')
+    (finding,) = [one for one in told(tmp_path) if one.level == "problem"]
+    assert finding.what == "the tokenizer does not load" and finding.why and finding.do
+
+
 # Padding
 
 

@@ -192,7 +192,7 @@ def _of_certificates(facts: Facts) -> Iterator[Finding]:
         elif not is_told:
             read = facts.certificate_variables[0]
             why = f"the installed huggingface_hub does not read it: it reads {read}"
-            yield Finding(TOPIC, "note", f"{name} is set", why, f"{read}=the same file")
+            yield Finding(TOPIC, "note", f"{name} is set", why, f"{read}, with the same value")
 
 
 def _of_ours(variables: Mapping[str, str]) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from .. import compat
+from ..errors import SafeTransformersError
 from ..hub.completeness import Need
 from ..hub.integrity import Damage
 from ..hub.snapshots import Snapshot, lacks
@@ -39,6 +40,8 @@ class Tokens:
         eos: the end of text's, in the configuration or else the tokenizer.
         vocabulary: how many tokens the model has; 0 where it does not say.
         has_tokenizer: whether there is one that loads without code of the checkpoint's own.
+        failure: why the tokenizer does not load; empty where it does, or there is none.
+        mend: what helps against that, where it is known.
     """
 
     of_config: int | None = None
@@ -46,6 +49,8 @@ class Tokens:
     eos: tuple[int, ...] = ()
     vocabulary: int = 0
     has_tokenizer: bool = False
+    failure: str = ""
+    mend: str = ""
 
 
 @dataclass(frozen=True)
@@ -115,6 +120,10 @@ def findings(facts: Facts) -> Iterator[Finding]:
     yield from _of_classes(facts)
     yield from _of_weights(facts)
     if facts.tokens is not None:
+        if facts.tokens.failure:
+            shown = f"safetransformers.AutoTokenizer.from_pretrained({facts.argument!r}) shows it whole"
+            do = facts.tokens.mend or shown
+            yield Finding(TOPIC, "problem", "the tokenizer does not load", facts.tokens.failure, do)
         yield of_pad_token(facts.tokens)
         yield _of_padding(facts)
 
@@ -126,7 +135,8 @@ def _of_classes(facts: Facts) -> Iterator[Finding]:
         yield Finding(TOPIC, "problem", found.describe(), why, f"safetransformers suggest {facts.argument}")
         return
     yield Finding(TOPIC, "ok", found.describe())
-    for one in found.ranked[:_SHOWN]:
+    whole = [one for one in found.ranked if one.fit != "incomplete"] or found.ranked[:1]
+    for one in whole[:_SHOWN]:
         yield Finding(TOPIC, "ok", f"{one.line}  # {one.why}")
     if (best := found.ranked[0]).fit == "incomplete" or "random" in best.why:
         do = f"safetransformers suggest {facts.argument}"
@@ -236,7 +246,7 @@ def _format(weights: list[str]) -> str:
 
 def _tokens(config: Any, folder: Path) -> Tokens:
     text = config.get_text_config() if config is not None else None
-    tokenizer = _tokenizer(folder)
+    tokenizer, failure, mend = _tokenizer(folder)
     named = getattr(text, "eos_token_id", None)
     eos = tuple(named) if isinstance(named, (list, tuple)) else () if named is None else (named,)
     if not eos and tokenizer is not None and tokenizer.eos_token_id is not None:
@@ -247,19 +257,24 @@ def _tokens(config: Any, folder: Path) -> Tokens:
         eos,
         int(getattr(text, "vocab_size", 0) or 0),
         tokenizer is not None,
+        failure,
+        mend,
     )
 
 
-def _tokenizer(folder: Path) -> Any:
-    """The tokenizer, where there is one that loads from its files alone."""
-    import transformers
+def _tokenizer(folder: Path) -> tuple[Any, str, str]:
+    """The tokenizer, where there is one that loads from its files alone; why it does not, and what helps."""
+    import safetransformers
 
     if not _has_vocabulary(Snapshot(folder.name, folder).files()):
-        return None
+        return None, "", ""
+    load: Any = safetransformers.AutoTokenizer.from_pretrained
     try:
-        return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception:  # noqa: BLE001 - each class fails as it likes; without one the rest can still be told
-        return None
+        return load(folder, local_files_only=True, trust_remote_code=False), "", ""
+    except SafeTransformersError as error:
+        return None, error.what, error.do
+    except Exception as error:  # noqa: BLE001 - each class fails as it likes, and that is the finding
+        return None, f"{type(error).__name__}: {error}".splitlines()[0], ""
 
 
 def _has_vocabulary(files: Mapping[str, Path]) -> bool:
