@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 from .. import compat
@@ -206,21 +206,21 @@ def _of_ours(variables: Mapping[str, str]) -> Iterator[Finding]:
             do = f"{ENVIRONMENT_PREFIX}{near[0]}, if that is meant" if near else f"unset {variable}"
             why = f"there is no such field of the policy: {', '.join(known)}"
             yield Finding(TOPIC, "problem", f"{variable} is not read", why, do)
-        elif (wrong := _wrong_value(name.lower(), variables[variable])) is not None:
-            yield Finding(TOPIC, "problem", f"{variable}: {wrong.what}", "the first load or call raises it", wrong.do)
+        elif wrong := _wrong_value(name.lower(), variables[variable].strip().lower()):
+            what, do = wrong
+            yield Finding(TOPIC, "problem", f"{variable}: {what}", "the first load or call raises it", do)
         elif variables[variable].strip():
             yield Finding(TOPIC, "ok", f"{variable} is set")
 
 
-def _wrong_value(name: str, value: str) -> PolicyError | None:
-    value = value.strip().lower()
-    named: dict[str, Any] = {name: value} if name in CHOICES and value else {}
+def _wrong_value(name: str, value: str) -> tuple[str, str] | None:
+    """What is wrong with the value of one of our variables, and what would be right."""
     if name == "strict" and value not in (*_TRUE, *_FALSE):
-        return PolicyError("ST-POLICY-002", f"{value!r} is neither true nor false", do="set it to 1 or 0")
+        return f"{value!r} is neither true nor false", "set it to 1 or 0"
     try:
-        checked(named)
+        checked({name: value} if name in CHOICES and value else {})
     except PolicyError as error:
-        return error
+        return error.what, error.do
     return None
 
 

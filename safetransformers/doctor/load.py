@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..errors import CheckpointError
-
 
 def load(source: str, *, auto_class: str = "", revision: str | None = None, cache_dir: Any = None) -> Any:
     """The model of a folder or a cached repository.
@@ -17,7 +15,8 @@ def load(source: str, *, auto_class: str = "", revision: str | None = None, cach
         cache_dir: the hub cache, where it is not the usual one.
 
     Raises:
-        CheckpointError: where there is no checkpoint, or no class that loads it.
+        CheckpointError: where there is no checkpoint.
+        ValueError: where no class loads it.
         UnknownArchitectureError: for a class or a ``model_type`` that the installed transformers does not know.
         Exception: what transformers, a guard or safetensors raises for what cannot be loaded.
     """
@@ -29,7 +28,7 @@ def load(source: str, *, auto_class: str = "", revision: str | None = None, cach
     checkpoint = read(source, revision=revision, cache_dir=cache_dir, is_type_meant=False)
     found = suggest_auto_classes(source, auto_class or None, revision=revision, cache_dir=cache_dir)
     if not auto_class and not found.ranked:
-        raise CheckpointError("ST-TASK-004", f"no class of the installed transformers loads {checkpoint.name}")
+        raise ValueError(f"no class of the installed transformers loads {checkpoint.name}")
     auto_class = auto_class or found.ranked[0].auto_class or found.ranked[0].model_class
     named = {"revision": revision, "cache_dir": cache_dir}
     arguments = {name: value for name, value in named.items() if value is not None}
