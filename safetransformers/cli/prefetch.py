@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from ..errors import PolicyError, SafeTransformersError
+from .common import tell
 
 if TYPE_CHECKING:
     from ..hub.integrity import Damage
@@ -48,10 +48,7 @@ def prefetch(
     try:
         found = _run(repos, revision, variant, files, everything, listing, check, to, source, cache_dir)
     except SafeTransformersError as error:
-        print(error, file=sys.stderr)
-        if as_json:
-            parts = {name: getattr(error, name) for name in ("code", "what", "why", "do")}
-            print(json.dumps({"ready": False, "repos": [], "error": parts}, indent=2))
+        tell(error, {"ready": False, "repos": []}, as_json=as_json)
         from ..hub.wanted import OF_ARGUMENTS
 
         usage = isinstance(error, PolicyError) or error.code in OF_ARGUMENTS
