@@ -61,6 +61,11 @@ class Explanation:
         """Every part by name, for programs."""
         return {**asdict(self), "family": self.family, "link": self.link}
 
+    def _repr_html_(self) -> str:
+        from .html import facts
+
+        return facts(f"[{self.code}] {self.what}", (("Why", self.why), ("Do", self.do), ("More", self.link)))
+
     def __str__(self) -> str:
         return f"{message(self.code, self.what, self.why, self.do)}\nMore: {self.link}"
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 import transformers
 from models import PAD, mask_of, padded_rows, tiny
 
 from safetransformers import audit_padding, guard
-from safetransformers.padding.audit import TOLERANCE, Finding
+from safetransformers.padding.audit import TOLERANCE, Finding, PaddingAudit
 
 
 def _find(findings: tuple[Finding, ...], side: str, run: str) -> Finding:
@@ -48,6 +50,14 @@ def test_what_a_tokenizer_gives_is_taken(with_mask: bool) -> None:
     inputs = {"input_ids": ids} | ({"attention_mask": mask_of(ids)} if with_mask else {})
     audit = audit_padding(tiny("bert"), inputs)
     assert audit.is_invariant and not _find(audit.findings, "right", "no mask").is_right
+
+
+def test_a_run_that_failed_is_none_in_json_which_has_no_nan() -> None:
+    failed = Finding("left", "mask", float("nan"), "", "ValueError: no")
+    right = Finding("left", "exact", 0.0, "logits")
+    told = PaddingAudit("Model", (failed, right)).as_dict()
+    assert [one["error"] for one in told["findings"]] == [None, 0.0] and told["findings"][0]["right"] is False
+    assert json.loads(json.dumps(told, allow_nan=False)) == told
 
 
 @pytest.mark.parametrize("is_guarded", [True, False])

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import SafeTransformersError
+from .common import parts, tell
 
 if TYPE_CHECKING:
     from ..tf.write.files import Progress
@@ -74,9 +75,7 @@ def convert(
                 progress=progress,
             )
     except SafeTransformersError as error:
-        print(error, file=sys.stderr)
-        if as_json:
-            print(json.dumps({"converted": False, "error": _parts(error)}, indent=2))
+        tell(error, {"converted": False}, as_json=as_json)
         raise SystemExit(2 if error.code in OF_ARGUMENTS else 1) from None
     if as_json:
         print(json.dumps({"converted": True, **report.to_dict()}, indent=2))
@@ -96,7 +95,7 @@ def _several(src: list[Path], dst: Path, jobs: int, options: dict[str, Any], *, 
             if done.error is not None:
                 codes.append(2 if done.error.code in OF_ARGUMENTS else 1)
                 print(f"{done.source}: {done.error}", file=sys.stderr)
-                entry["error"] = _parts(done.error)
+                entry["error"] = parts(done.error)
             elif done.report is not None:
                 entry |= done.report.to_dict()
                 if not as_json:
@@ -109,10 +108,6 @@ def _several(src: list[Path], dst: Path, jobs: int, options: dict[str, Any], *, 
     if as_json:
         print(json.dumps(told, indent=2))
     return max(codes)
-
-
-def _parts(error: SafeTransformersError) -> dict[str, str]:
-    return {name: getattr(error, name) for name in ("code", "what", "why", "do")}
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from ..errors import PolicyError, SafeTransformersError
+from .common import tell
 
 if TYPE_CHECKING:
     from ..hub.integrity import Damage
@@ -48,10 +49,7 @@ def prefetch(
     try:
         found = _run(repos, revision, variant, files, everything, listing, check, to, source, cache_dir)
     except SafeTransformersError as error:
-        print(error, file=sys.stderr)
-        if as_json:
-            parts = {name: getattr(error, name) for name in ("code", "what", "why", "do")}
-            print(json.dumps({"ready": False, "repos": [], "error": parts}, indent=2))
+        tell(error, {"ready": False, "repos": []}, as_json=as_json)
         from ..hub.wanted import OF_ARGUMENTS
 
         usage = isinstance(error, PolicyError) or error.code in OF_ARGUMENTS
@@ -133,18 +131,12 @@ def _as_dict(repo: Ready, damages: tuple[Damage, ...]) -> dict[str, Any]:
 
 
 def _show(found: Found, looked_at: Path | None) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table("repository", "revision", "commit", "why")
-    for column in ("files", "MB", "state"):
-        table.add_column(column, justify="right")
-    for repo, damages in found:
-        state = f"[red]{len(damages)} to repair[/red]" if damages else "[green]ready[/green]"
-        cells = [escape(cell) for cell in (repo.repo_id, repo.revision, repo.commit[:12], repo.why)]
-        table.add_row(*cells, str(len(repo.files)), f"{repo.size_bytes / 1e6:.1f}", state)
-    Console().print(table)
+    if sys.stdout.isatty():
+        _show_table(found)
+    else:
+        for repo, damages in found:
+            named = f"{repo.repo_id}  {repo.revision}  {repo.commit[:12]}  {repo.why}"
+            print(f"{named}  {len(repo.files)} files  {repo.size_bytes / 1e6:.1f} MB  {_state(damages)}")
     for repo, damages in found:
         for damage in damages[:_SHOWN]:
             print(f"{repo.repo_id}: {damage}")
@@ -155,3 +147,23 @@ def _show(found: Found, looked_at: Path | None) -> None:
         elif damages:
             named = "" if repo.revision == "main" else f" --revision {repo.revision}"
             print(f"Do: safetransformers prefetch {repo.repo_id}{named}")
+
+
+def _state(damages: tuple[Damage, ...]) -> str:
+    return f"{len(damages)} to repair" if damages else "ready"
+
+
+def _show_table(found: Found) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("repository", "revision", "commit", "why")
+    for column in ("files", "MB", "state"):
+        table.add_column(column, justify="right")
+    for repo, damages in found:
+        colour = "red" if damages else "green"
+        cells = [escape(cell) for cell in (repo.repo_id, repo.revision, repo.commit[:12], repo.why)]
+        state = f"[{colour}]{_state(damages)}[/{colour}]"
+        table.add_row(*cells, str(len(repo.files)), f"{repo.size_bytes / 1e6:.1f}", state)
+    Console().print(table)

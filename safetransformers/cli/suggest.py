@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..errors import CheckpointError, SafeTransformersError
+from .common import tell
 
 if TYPE_CHECKING:
     from ..names.suggestions import Suggestion, Suggestions
@@ -39,10 +39,7 @@ def suggest(
     try:
         found = suggest_auto_classes(checkpoint, requested, revision=revision, cache_dir=cache_dir, subfolder=subfolder)
     except SafeTransformersError as error:
-        print(error, file=sys.stderr)
-        if as_json:
-            parts = {name: getattr(error, name) for name in ("code", "what", "why", "do")}
-            print(json.dumps({"suggestions": [], "error": parts}, indent=2))
+        tell(error, {"suggestions": []}, as_json=as_json)
         raise SystemExit(2 if isinstance(error, CheckpointError) or "requested" in error.details else 1) from None
     if as_json:
         print(json.dumps(found.as_dict(), indent=2))

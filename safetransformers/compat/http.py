@@ -25,6 +25,9 @@ class Wire(Protocol):
     transport: tuple[type, str]
     """The class and the method below the client that open a connection for each request."""
 
+    certificate_variables: tuple[str, ...]
+    """The environment variables by which a user names certificates to trust."""
+
     def url(self, request: Any) -> str:
         """Where a request goes."""
 
@@ -56,6 +59,7 @@ class _Httpx:
         self.client: type = library.Client
         self.transport: tuple[type, str] = (library.HTTPTransport, "handle_request")
         self.errors: tuple[type[Exception], ...] = (library.HTTPError, library.InvalidURL, OSError)
+        self.certificate_variables: tuple[str, ...] = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
     def url(self, request: Any) -> str:
         return str(request.url)
@@ -107,6 +111,7 @@ class _Requests:
         self.client: type = library.Session
         self.transport: tuple[type, str] = (library.adapters.HTTPAdapter, "send")
         self.errors: tuple[type[Exception], ...] = (library.RequestException, OSError)
+        self.certificate_variables: tuple[str, ...] = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
     def url(self, request: Any) -> str:
         return str(request.url)

@@ -32,6 +32,19 @@ def hub_timeout_s() -> float:
         return 0.0
 
 
+def hub_head(path: str, seconds: float) -> Any:
+    """The answer to a ``HEAD`` request by huggingface_hub's own client: with its proxies and certificates, no token.
+
+    Args:
+        path: at the hub, which ``HF_ENDPOINT`` may name.
+        seconds: for each step of it.
+    """
+    from huggingface_hub import constants
+    from huggingface_hub.utils import get_session  # type: ignore[attr-defined]  # 1.x and 2.x do not list it
+
+    return get_session().request("HEAD", f"{str(constants.ENDPOINT).rstrip('/')}{path}", timeout=seconds)
+
+
 def hub_cache() -> str:
     """The cache that transformers reads, where a call does not name one."""
     from huggingface_hub import constants

@@ -145,10 +145,11 @@ def cached(
     variant: str | None = None,
     files: Sequence[str] = (),
     everything: bool = False,
+    verify: str = "hash",
 ) -> list[tuple[Ready, tuple[Damage, ...]]]:
     """What the cache has of these repositories and of those that they name, and what an offline start would miss.
 
-    No request. Each file is compared with the hash that names its blob.
+    No request. Each file is compared with the hash that names its blob, or as ``verify`` says.
 
     Args:
         repo_ids: such as ``["org/name"]``.
@@ -157,6 +158,7 @@ def cached(
         variant: as for :func:`prefetch`.
         files: as for :func:`prefetch`.
         everything: as for :func:`prefetch`.
+        verify: ``"size"`` reads of large files no more than their headers.
     """
     cache = Path(cache_dir or compat.hub_cache())
     wish = Wish(variant, tuple(files), everything, policies.resolve("weights") == "safetensors")
@@ -171,7 +173,7 @@ def cached(
             continue
         snapshot = Snapshot(commit, folder / "snapshots" / commit)
         here[what] = snapshot.files()
-        found.append(_look(what, its_wish, snapshot))
+        found.append(_look(what, its_wish, snapshot, verify))
     return found
 
 
@@ -363,13 +365,13 @@ class _Fetch:
         )
 
 
-def _look(what: Wanted, wish: Wish, snapshot: Snapshot) -> tuple[Ready, tuple[Damage, ...]]:
+def _look(what: Wanted, wish: Wish, snapshot: Snapshot, verify: str) -> tuple[Ready, tuple[Damage, ...]]:
     """What the cache has of one commit, and what a start would miss: by the hub's listing if that is known."""
     here = snapshot.files()
     repo = commits(snapshot.folder.parent.parent)
-    damages = list(lacks(snapshot, Need(), repo, verify="hash"))
+    damages = list(lacks(snapshot, Need(), repo, verify=verify))
     if not what.code_only:
-        damages += lacks(snapshot, _need(snapshot, wish), repo, verify="hash")
+        damages += lacks(snapshot, _need(snapshot, wish), repo, verify=verify)
     elif not wanted.code(here):
         damages.append(Damage("*.py", "missing", "the code that another repository names"))
     if wish.everything and snapshot.listed is not None:

@@ -243,7 +243,7 @@ def _candidates(folder: Path, repo: Sequence[Snapshot], revision: str) -> list[S
     commit = ref(folder, revision)
     found = [] if commit is None else [of(commit)]
     if revision == "main":
-        named = _named(folder)
+        named = set(refs(folder).values())
         found += [snapshot for snapshot in repo if snapshot.commit not in named]
     elif not found and re.fullmatch(r"[0-9a-fA-F]{7,39}", revision):
         matches = [snapshot for snapshot in repo if snapshot.commit.startswith(revision.lower())]
@@ -251,15 +251,15 @@ def _candidates(folder: Path, repo: Sequence[Snapshot], revision: str) -> list[S
     return found
 
 
-def _named(folder: Path) -> set[str]:
-    """Commits that a ref names."""
-    refs, names = folder / "refs", []
+def refs(folder: str | os.PathLike[str]) -> dict[str, str | None]:
+    """The commit of each branch and tag that the cache has a ref of; ``None`` for a garbled one."""
+    root, names = Path(folder) / "refs", []
     try:
-        for where, _, files in os.walk(refs):
-            names += [os.path.relpath(os.path.join(where, file), refs).replace(os.sep, "/") for file in files]
+        for where, _, files in os.walk(root):
+            names += [os.path.relpath(os.path.join(where, file), root).replace(os.sep, "/") for file in files]
     except (OSError, ValueError):
         pass
-    return {commit for name in names if (commit := ref(folder, name)) is not None}
+    return {name: ref(folder, name) for name in sorted(names)}
 
 
 def _size(path: Path) -> int:

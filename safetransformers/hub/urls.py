@@ -111,8 +111,13 @@ def host(url: str) -> str:
     return f"{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}"
 
 
-def is_by_proxy(url: str) -> bool:
-    """Whether the environment sends requests for a URL through a proxy."""
+def proxy_of(url: str) -> str:
+    """The proxy that the environment sends requests for a URL through, as it is set; empty for none."""
     parts = urlsplit(url)
     proxies = getproxies()
-    return bool(proxies.get(parts.scheme) or proxies.get("all")) and not proxy_bypass(parts.hostname or "")
+    return "" if proxy_bypass(parts.hostname or "") else proxies.get(parts.scheme) or proxies.get("all") or ""
+
+
+def is_by_proxy(url: str) -> bool:
+    """Whether the environment sends requests for a URL through a proxy."""
+    return bool(proxy_of(url))

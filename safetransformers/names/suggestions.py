@@ -86,6 +86,12 @@ class Suggestions(Sequence[Suggestion]):
         """Every part by name, for programs."""
         return asdict(self)
 
+    def _repr_html_(self) -> str:
+        from ..html import table
+
+        rows = [(one.line, one.why) for one in (*self.ranked, *self.preprocessors)]
+        return table(self.describe(), ("line to paste", "why"), rows, self.notes)
+
     def __str__(self) -> str:
         lines = [self.describe(), *(f"  {one}" for one in (*self.ranked, *self.preprocessors)), *self.notes]
         return "\n".join(lines)

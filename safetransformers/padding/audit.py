@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import torch
@@ -65,17 +65,59 @@ class PaddingAudit:
     @property
     def is_invariant(self) -> bool:
         """Whether padding never changes the numbers when the model is guarded."""
-        return all(finding.is_right for finding in self.findings if finding.run == "guarded")
+        return self._is_right("guarded")
+
+    @property
+    def mended_by(self) -> str:
+        """The least padding policy that makes the numbers right: ``off``, ``infer`` or ``exact``; empty for none."""
+        ways = {"no mask": "off", "guarded": "infer", "exact": "exact"}
+        return next((policy for run, policy in ways.items() if self._is_right(run)), "")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Every part by name, for programs; the error of a run that failed is ``None``."""
+        findings = [
+            {
+                **asdict(finding),
+                "error": finding.error if math.isfinite(finding.error) else None,
+                "right": finding.is_right,
+            }
+            for finding in self.findings
+        ]
+        return {
+            "model": self.model,
+            "is_invariant": self.is_invariant,
+            "mended_by": self.mended_by,
+            "findings": findings,
+        }
+
+    def rows(self) -> list[tuple[str, str, str, str, str]]:
+        """Side, run, error, verdict and worst output of each finding, as they are shown."""
+        return [
+            (
+                finding.side,
+                finding.run,
+                "failed" if math.isnan(finding.error) else f"{finding.error:.1e}",
+                "right" if finding.is_right else "WRONG",
+                finding.failure or finding.worst,
+            )
+            for finding in self.findings
+        ]
+
+    def _is_right(self, run: str) -> bool:
+        return all(finding.is_right for finding in self.findings if finding.run == run)
+
+    def _title(self) -> str:
+        return f"{self.model}: padded rows against the same rows alone (right up to {TOLERANCE:g} of the scale)"
+
+    def _repr_html_(self) -> str:
+        from ..html import table
+
+        return table(self._title(), ("padding", "run", "error", "", "worst output"), self.rows())
 
     def __str__(self) -> str:
-        lines = [f"{self.model}: padded rows against the same rows alone (right up to {TOLERANCE:g} of the scale)"]
-        lines.append(f"{'padding':8} {'run':22} {'error':>9}  {'':5} worst output")
-        for finding in self.findings:
-            shown = "failed" if math.isnan(finding.error) else f"{finding.error:.1e}"
-            verdict = "right" if finding.is_right else "WRONG"
-            lines.append(
-                f"{finding.side:8} {finding.run:22} {shown:>9}  {verdict:5} {finding.failure or finding.worst}".rstrip()
-            )
+        lines = [self._title(), f"{'padding':8} {'run':22} {'error':>9}  {'':5} worst output"]
+        for side, run, error, verdict, worst in self.rows():
+            lines.append(f"{side:8} {run:22} {error:>9}  {verdict:5} {worst}".rstrip())
         return "\n".join(lines)
 
 

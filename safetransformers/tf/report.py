@@ -90,18 +90,36 @@ class ConversionReport:
         return {**asdict(self), "warnings": list(self.warnings())}
 
     def __str__(self) -> str:
-        done = "was converted before" if self.was_done_before else f"converted in {self.seconds:.1f} s"
-        auto = self.auto_classes[0] if self.auto_classes else self.model_class
-        size = f"{self.tensors} tensors, {self.size_bytes / 1e6:,.1f} MB, {self.dtype}"
         lines = [
-            f"{self.source} ({self.format}) {done}: {self.model_class}, {size}",
+            self._title(),
             f"configuration: {self.config_from}; verified bit for bit: {self.verified} of {self.tensors} tensors",
             *([self.forward] if self.forward else []),
             *([f"head: {self.head}"] if self.head else []),
             *(f"note: {text}" for text in self.warnings()),
-            f"load it: {auto}.from_pretrained({self.destination!r})",
+            f"load it: {self._line()}",
         ]
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        from ..html import facts
+
+        pairs = (
+            ("configuration", self.config_from),
+            ("verified bit for bit", f"{self.verified} of {self.tensors} tensors"),
+            ("run once", self.forward),
+            ("head", self.head),
+            ("load it", self._line()),
+        )
+        return facts(self._title(), pairs, [f"note: {text}" for text in self.warnings()])
+
+    def _title(self) -> str:
+        done = "was converted before" if self.was_done_before else f"converted in {self.seconds:.1f} s"
+        size = f"{self.tensors} tensors, {self.size_bytes / 1e6:,.1f} MB, {self.dtype}"
+        return f"{self.source} ({self.format}) {done}: {self.model_class}, {size}"
+
+    def _line(self) -> str:
+        auto = self.auto_classes[0] if self.auto_classes else self.model_class
+        return f"{auto}.from_pretrained({self.destination!r})"
 
 
 def _some(names: tuple[str, ...]) -> str:

@@ -1,0 +1,1 @@
+"""The counts of many processes: written at their exit, read and summed, told in words."""
