@@ -117,7 +117,7 @@ def _setting(layer: Any, name: str) -> Any:
 
 
 def _joined(parts: list[Any], pad: int | None) -> Tensor | None:
-    """The tokens of all rows, shorter ones padded at their end as ``generate()`` pads them; ``None`` if they cannot be."""
+    """The tokens of all rows, shorter ones padded at their end as ``generate()`` does; ``None`` if they cannot be."""
     if not all(isinstance(part, Tensor) and part.dim() == 2 for part in parts):
         return None
     longest = max(part.shape[1] for part in parts)
