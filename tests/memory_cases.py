@@ -125,6 +125,72 @@ def inference() -> dict[str, Any]:
     return found
 
 
+def generation() -> dict[str, Any]:
+    """Greedy and beam search of a GPT-2 and a T5 whose prompts need some hundred MiB, where there are forty."""
+    prompts = torch.randint(3, 60, (32, 400))
+    found: dict[str, Any] = {}
+    sizes = {"gpt2": {"n_positions": 512, "n_inner": 1024}, "t5": {"d_ff": 1024}}
+    for name, config in sizes.items():
+        torch.manual_seed(3)
+        plain = tiny(name, **config)
+        model = st.guard(copy.deepcopy(plain))
+        start = prompts.shape[1] if name == "gpt2" else 1
+        mask = torch.ones_like(prompts)
+        mask[3, :100] = 0
+        free = plain.generate(prompts, attention_mask=mask, max_new_tokens=6, do_sample=False, eos_token_id=None)
+        # A token that some rows come to before others: their halves are of other lengths.
+        eos = int(free[0, start + 1])
+        given = {"attention_mask": mask, "max_new_tokens": 6, "eos_token_id": eos, "pad_token_id": 0}
+        searches = {"greedy": {}, "beams": {"num_beams": 2, "num_return_sequences": 2}}
+        for search, more in searches.items():
+            expected = plain.generate(prompts, **given, **more)
+            with st.policy(on_oom="split"), warnings.catch_warnings(record=True) as told:
+                warnings.simplefilter("always")
+                st.notices.forget()
+                with room_for(_ROOM):
+                    output = model.generate(prompts, **given, **more)
+            found[f"{name} {search}"] = torch.equal(output, expected)
+            found[f"{name} {search} told"] = [str(one.message) for one in told if "ST-OOM" in str(one.message)]
+        found[f"{name} explain"] = failed(lambda model=model, given=given: model.generate(prompts, **given))
+        others = {
+            "sampled": {"do_sample": True},
+            "with states": {"return_dict_in_generate": True},
+            "by the clock": {"max_time": 60.0},
+        }
+        with st.policy(on_oom="split"):
+            for label, more in others.items():
+                found[f"{name} {label}"] = failed(
+                    lambda model=model, given=given, more=more: model.generate(prompts, **given, **more)
+                )
+            model.generation_config.do_sample = True
+            found[f"{name} sampled by its config"] = failed(
+                lambda model=model, given=given: model.generate(prompts, **given)
+            )
+            found[f"{name} one row"] = failed(
+                lambda model=model: model.generate(prompts[:1], do_sample=False, max_new_tokens=2), 0
+            )
+    return found
+
+
+def fitting() -> dict[str, Any]:
+    """A function that needs a MiB a row and eight besides, where there are forty."""
+    tried: list[int] = []
+
+    def run(rows: int) -> int:
+        tried.append(rows)
+        kept = torch.empty(8 * _MIB, dtype=torch.uint8)
+        return kept.numel() + torch.empty(rows * _MIB, dtype=torch.uint8).numel()
+
+    found: dict[str, Any] = {}
+    with room_for(_ROOM):
+        found["size"] = st.fit_batch_size(run, 48).batch_size
+    found["tried"] = tried.copy()
+    tried.clear()
+    with room_for(_ROOM):
+        found["multiple"] = st.fit_batch_size(run, 48, multiple_of=8).batch_size
+    return found
+
+
 _ROWS = 80
 
 
@@ -201,6 +267,9 @@ def training() -> dict[str, Any]:
     return found
 
 
+_CASES = {"inference": inference, "generation": generation, "fitting": fitting, "training": training}
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    sys.stdout.write(f"\n{json.dumps({'inference': inference, 'training': training}[sys.argv[1]]())}")
+    sys.stdout.write(f"\n{json.dumps(_CASES[sys.argv[1]]())}")

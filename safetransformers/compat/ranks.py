@@ -24,6 +24,11 @@ def is_sharded(model: nn.Module) -> bool:
     return any(hasattr(parameter, "ds_id") for parameter in model.parameters())  # as accelerate tells them
 
 
+def is_in_step(model: nn.Module) -> bool:
+    """Whether other ranks take part in each forward: sharded parameters, or ``tp_plan`` of transformers."""
+    return is_sharded(model) or (getattr(model, "tp_size", None) or 1) > 1
+
+
 def agreed(model: nn.Module, wanted: Tensor) -> list[int]:
     """The largest of each number among the ranks that share the model's parameters. Cost: an all-reduce or two."""
     import torch.distributed

@@ -11,7 +11,8 @@ import inspect
 import logging
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import update_wrapper
 from typing import Any
@@ -20,6 +21,7 @@ import torch
 from torch import nn
 
 from .. import policies
+from ..compat.ranks import is_in_step
 from ..counts import count
 from ..errors import PaddingError, SplitBatchWarning, message
 from ..notices import warn_once
@@ -35,6 +37,33 @@ _guarded: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 _changing = threading.Lock()
 _has_copies = False  # since the last look: a copy makes itself known before it is whole
 _is_splitting: ContextVar[bool] = ContextVar("safetransformers_is_splitting", default=False)
+
+
+@contextmanager
+def splitting() -> Iterator[None]:
+    """Cut no call inside the block again: it is a piece of one."""
+    token = _is_splitting.set(True)
+    try:
+        yield
+    finally:
+        _is_splitting.reset(token)
+
+
+def is_splitting() -> bool:
+    """Whether this thread or task is inside ``splitting()``."""
+    return _is_splitting.get()
+
+
+def announce(name: str, rows: int, pieces: int, failure: BaseException) -> None:
+    """Warn once that a call was run in pieces."""
+    text = message(
+        "ST-OOM-003",
+        f"{name} ran out of memory on {rows} rows and was run in {pieces} pieces",
+        str(failure).partition("\n")[0][:200],
+        f"batches of {max(1, rows // pieces)} rows spare the run that fails first",
+        'safetransformers.configure(on_oom="explain")',
+    )
+    warn_once(SplitBatchWarning, name, text)
 
 
 class SplittingForward:
@@ -73,16 +102,14 @@ class SplittingForward:
             if kind is None or not self._may_split():
                 raise
             failure = error
-        token = _is_splitting.set(True)
         try:
-            return self._in_halves(failure, kind, args, kwargs)
+            with splitting():
+                return self._in_halves(failure, kind, args, kwargs)
         except (CannotJoin, PaddingError) as reason:
             logger.info("%s cannot be run in halves: %s", self._owner.__name__, reason)
         except (RuntimeError, MemoryError) as error:
             if texts.kind_of(error) is None:
                 raise
-        finally:
-            _is_splitting.reset(token)
         raise failure
 
     def _may_split(self) -> bool:
@@ -91,7 +118,8 @@ class SplittingForward:
         hook = hook_of(model)
         if hook is None or torch.is_grad_enabled() or model.training or _is_splitting.get():
             return False
-        return policies.resolve("on_oom", hook.layer) == "split"
+        # Ranks that share the parameters wait for each other in every forward: one alone must not run more of them.
+        return policies.resolve("on_oom", hook.layer) == "split" and not is_in_step(model)
 
     def _in_halves(self, failure: Exception, kind: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         model = self._model()
@@ -110,14 +138,7 @@ class SplittingForward:
         )
         output = join(parts, layout)
         count("memory.split")
-        text = message(
-            "ST-OOM-003",
-            f"{self._owner.__name__} ran out of memory on {rows} rows and was run in {len(parts)} pieces",
-            str(failure).partition("\n")[0][:200],
-            f"batches of {max(1, rows // len(parts))} rows spare the run that fails first",
-            'safetransformers.configure(on_oom="explain")',
-        )
-        warn_once(SplitBatchWarning, self._owner.__name__, text)
+        announce(self._owner.__name__, rows, len(parts), failure)
         return output
 
     def __reduce__(self) -> tuple[Any, ...]:

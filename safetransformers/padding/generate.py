@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from .. import failing, policies
 from ..counts import count
 from ..devices.eager import proving
+from ..memory import generation
 from . import notes
 from .call import Call, is_filled
 from .facts import token_id
@@ -87,7 +88,12 @@ class GuardedGenerate:
                 return self.plain(*args, **kwargs)
             except Exception as error:  # outside forward too: the cache grows, logits are sorted
                 failing.tell(model, {**dict(zip(("inputs", "generation_config"), args, strict=False)), **kwargs}, error)
-                raise
+                if not generation.may_split(model, hook.layer, error):
+                    raise
+                failure = error
+            # Outside of except, where what the failed call holds can be freed.
+            pad = _pad_of(model, hook, args, kwargs)
+            return generation.in_halves(model, hook.facts, self.plain, args, kwargs, pad, failure)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return GuardedGenerate, (self.__self__, self.inner)
@@ -108,10 +114,9 @@ def prompt_mask(model: nn.Module, hook: PaddingHook, args: tuple[Any, ...], kwar
     if mode == "off" or not has_rows(ids) or any(kwargs.get(name) is not None for name in given):
         return None
     config = kwargs.get("generation_config", args[1] if len(args) > 1 else None)
-    pad, eos, bos = (_token_id(which, model, hook, kwargs, config) for which in ("pad", "eos", "bos"))
-    if pad is None:  # as GenerationMixin._prepare_special_tokens does (generation/utils.py, 5.23)
-        pad = eos[0] if isinstance(eos, (list, tuple)) and eos else eos
-    if not isinstance(pad, int) or is_filled(kwargs.get("past_key_values")):
+    eos, bos = (_token_id(which, model, hook, kwargs, config) for which in ("eos", "bos"))
+    pad = _pad_of(model, hook, args, kwargs)
+    if pad is None or is_filled(kwargs.get("past_key_values")):
         return None
     pads: Tensor = ids == pad
     leading, trailing = edges(pads)
@@ -155,6 +160,15 @@ def _named_prompt(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, An
     """The arguments by forward's names: a prompt is passed first, as ``inputs``, or as ``input_ids``."""
     ids = kwargs.get("input_ids")
     return {**kwargs, "input_ids": kwargs.get("inputs", args[0] if args else None) if ids is None else ids}
+
+
+def _pad_of(model: nn.Module, hook: PaddingHook, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int | None:
+    """The pad token of a call, else its first eos, as ``_prepare_special_tokens`` does (generation/utils.py, 5.23)."""
+    config = kwargs.get("generation_config", args[1] if len(args) > 1 else None)
+    pad, eos = (_token_id(which, model, hook, kwargs, config) for which in ("pad", "eos"))
+    if pad is None:
+        pad = eos[0] if isinstance(eos, (list, tuple)) and eos else eos
+    return pad if isinstance(pad, int) else None
 
 
 def _token_id(which: Any, model: nn.Module, hook: PaddingHook, kwargs: dict[str, Any], config: Any) -> Any:

@@ -119,7 +119,13 @@ def convert(
             if forward or (forward is None and (is_cheap or tensorflow is not None)):
                 python = None if tensorflow is None else os.fspath(tensorflow)
                 ran = forwards.run(folder, report.model_class, save, python)
-                report = replace(report, forward=ran.text, is_finite=ran.is_finite, max_difference=ran.max_difference)
+                report = replace(
+                    report,
+                    forward=ran.text,
+                    is_finite=ran.is_finite,
+                    max_difference=ran.max_difference,
+                    has_no_match=ran.has_no_match,
+                )
             report = replace(
                 report,
                 destination=str(destination),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from math import inf
 from typing import Any, Final
 
 LARGEST_DIFFERENCE: Final = 1e-4
@@ -37,6 +38,7 @@ class ConversionReport:
         forward: what one run of the model on a fixed input gave, or why there was none; empty where none was asked for.
         is_finite: no output of that run is NaN or infinite.
         max_difference: of torch's and TensorFlow's outputs where both were run, divided by the largest of TensorFlow's.
+        has_no_match: TensorFlow ran, and none of its outputs could be compared.
         sha256: of each file that was read.
         seconds: that it took.
         was_done_before: the destination already held this conversion, and nothing was written.
@@ -64,6 +66,7 @@ class ConversionReport:
     forward: str = ""
     is_finite: bool = True
     max_difference: float | None = None
+    has_no_match: bool = False
     sha256: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     was_done_before: bool = False
@@ -81,7 +84,12 @@ class ConversionReport:
         if not self.is_finite:
             found.append("the outputs of a run in torch hold nan (not a number) or infinity")
         is_narrow = self.dtype in {"float16", "bfloat16"}  # rounding alone explains a difference there
-        if self.max_difference is not None and not (is_narrow or self.max_difference <= LARGEST_DIFFERENCE):
+        if self.has_no_match:
+            found.append(
+                "TensorFlow ran, and none of its outputs has the name and shape of one of torch's: nothing was compared"
+            )
+        excused = is_narrow and self.max_difference != inf
+        if self.max_difference is not None and not (excused or self.max_difference <= LARGEST_DIFFERENCE):
             found.append(f"the outputs of torch and TensorFlow differ by {self.max_difference:.1e} of their scale")
         return tuple(found)
 

@@ -82,7 +82,27 @@ def test_the_difference_is_the_largest_of_the_scale_over_outputs_of_equal_shape(
     expected = {"a": np.array([1.0, 4.0]), "b": np.array([0.0, 0.0, 1.0]), "c": np.ones(5), "d": np.ones(1)}
     assert forward.max_difference(outputs, expected) == 1.0
     assert forward.max_difference({"a": outputs["a"]}, expected) == 0.5
-    assert np.isnan(forward.max_difference({"c": outputs["c"]}, expected))
+    assert forward.max_difference({"c": outputs["c"]}, expected) is None
+
+
+@pytest.mark.parametrize("order", [("a", "b"), ("b", "a")])
+def test_an_output_that_is_no_number_is_the_largest_difference_wherever_it_stands(order: tuple[str, str]) -> None:
+    expected = {key: np.ones(2) for key in order}
+    assert forward.max_difference({**expected, "a": np.array([1.0, np.nan])}, expected) == np.inf
+
+
+@pytest.mark.parametrize("outputs", [{}, {"logits": np.zeros(99)}, "nan"])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_outputs_of_tensorflow_that_say_nothing_are_a_warning(
+    outputs: Any, dtype: str, save: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def tensorflow(*_: Any) -> tuple[Any, str]:
+        return ({"logits": np.full((1, 3), np.nan)} if outputs == "nan" else outputs), ""
+
+    monkeypatch.setattr(forward, "_tensorflow", tensorflow)
+    with pytest.warns(ConversionWarning, match="differ by inf" if outputs == "nan" else "nothing was compared"):
+        report = convert(save, tmp_path / "out", dtype=dtype)
+    assert report.max_difference in (None, np.inf)
 
 
 def test_an_interpreter_without_tensorflow_is_refused_and_nothing_is_written(save: Path, tmp_path: Path) -> None:

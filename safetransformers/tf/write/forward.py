@@ -43,11 +43,13 @@ class Forward:
         text: for people, also why something was not run.
         max_difference: of torch's and TensorFlow's outputs, divided by the largest of TensorFlow's.
         is_finite: no output is NaN or infinite.
+        has_no_match: TensorFlow ran, and no output of it has the name and the shape of one of torch's.
     """
 
     text: str
     max_difference: float | None = None
     is_finite: bool = True
+    has_no_match: bool = False
 
 
 def run(folder: Path, name: str, save: Save, python: str | None) -> Forward:
@@ -93,15 +95,21 @@ def run(folder: Path, name: str, save: Save, python: str | None) -> Forward:
     if found is None:
         return Forward(f"{text}; TensorFlow was not run, {why}", is_finite=is_finite)
     difference = max_difference(outputs, found)
+    if difference is None:
+        return Forward(f"{text}; TensorFlow ran, and none of its outputs could be compared", None, is_finite, True)
     return Forward(f"{text}; {difference:.1e} of the scale from TensorFlow's", difference, is_finite)
 
 
-def max_difference(outputs: Mapping[str, Array], expected: Mapping[str, Array]) -> float:
-    """The largest difference of the outputs that both have in the same shape, divided by the largest expected value."""
+def max_difference(outputs: Mapping[str, Array], expected: Mapping[str, Array]) -> float | None:
+    """The largest difference of the outputs that both have in the same shape, divided by the largest expected value.
+
+    ``None`` where there is no such output, and infinity where one of the two is not a number.
+    """
     same = [key for key in outputs.keys() & expected.keys() if outputs[key].shape == expected[key].shape]
     scales = {key: float(np.abs(expected[key]).max(initial=0.0)) or 1.0 for key in same}
-    found = (float(np.abs(outputs[key] - expected[key]).max(initial=0.0)) / scales[key] for key in same)
-    return max(found, default=float("nan"))
+    found = [float(np.abs(outputs[key] - expected[key]).max(initial=0.0)) / scales[key] for key in same]
+    # NaN is smaller and larger than nothing: what max() makes of it depends on where it stands.
+    return max((value if np.isfinite(value) else np.inf for value in found), default=None)
 
 
 def _inputs(model: Any) -> dict[str, torch.Tensor] | None:
