@@ -60,6 +60,8 @@ def room_of(device: torch.device) -> Room:
 
 def _of_accelerator(device: torch.device) -> Room:
     backend = getattr(torch, device.type)
+    if not backend.is_available():  # the error is of another process, or of a test
+        return Room(None, 0)
     allocated, reserved = backend.memory_allocated(device), backend.memory_reserved(device)
     if not hasattr(backend, "mem_get_info"):  # torch.xpu before 2.6
         return Room(None, allocated, reserved - allocated)
