@@ -9,6 +9,7 @@ from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parent.parent
 # Pages that a measurement or another part of the project writes: an entry of theirs goes while the page is not there.
@@ -59,6 +60,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
             file.inclusion = file.inclusion.NOT_IN_NAV
         files.append(file)
     return files
+
+
+def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
+    """Name the language of a Japanese page: browsers choose the shapes of its characters, and their voice, by it."""
+    return output.replace('<html lang="en"', '<html lang="ja"', 1) if page.file.src_uri.startswith("ja/") else output
 
 
 def without(nav: list[Any], missing: set[str]) -> list[Any]:

@@ -136,3 +136,16 @@ def test_a_reader_behind_a_firewall_gets_the_whole_site_from_one_host(site: Path
         html = page.read_text(encoding="utf-8")
         fetched = re.findall(r"<(?:script|img|iframe)[^>]+src=\"([^\"]+)|<link[^>]+href=\"([^\"]+)", html)
         assert [url for pair in fetched for url in pair if re.match(r"(https?:)?//", url)] == [], page.name
+
+
+def test_a_browser_is_told_which_pages_are_japanese(site: Path) -> None:
+    languages = {path.relative_to(site): path.read_text(encoding="utf-8")[:200] for path in site.rglob("ST-*.html")}
+    assert languages
+    for path, head in languages.items():
+        assert f'lang="{"ja" if path.parts[0] == "ja" else "en"}"' in head, path
+
+
+def test_an_example_of_a_docstring_is_shown_as_a_session(site: Path) -> None:
+    page = (site / "reference" / "policy.html").read_text(encoding="utf-8")
+    assert "&gt;&gt;&gt;" in page
+    assert "<blockquote>" not in page
