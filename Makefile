@@ -24,7 +24,7 @@ PYTEST_RUN := -m pytest -n $(PYTEST_WORKERS) --dist loadgroup $(PYTEST_ARGS)
 .DEFAULT_GOAL := help
 .NOTPARALLEL:  # the test runs share the cores, and the last of them has to be the last to speak
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-newest test-oldest test-ray test-wheel lint format types bench bench-gpu conformance names api tf-saves build lock clean
+.PHONY: help demo test test-newest test-oldest test-ray test-wheel lint format types docs bench bench-gpu conformance names api tf-saves build lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ format: $(NEWEST)/.installed ## let ruff mend what it can
 types: $(NEWEST)/.installed ## mypy --strict on the package, mypy and pyright on its public names
 	$(NEWEST)/bin/mypy
 	$(NEWEST)/bin/python -m pytest tests/typing
+
+docs: $(NEWEST)/.installed ## the documentation as a site, in build/site; a link or an anchor that leads nowhere is an error
+	NO_MKDOCS_2_WARNING=1 $(NEWEST)/bin/python -m mkdocs build --strict
 
 bench: $(NEWEST)/.installed ## what the guards cost on this CPU, about ten minutes; writes docs/benchmarks.md
 	$(NEWEST)/bin/python -m pip install --quiet --constraint $(NEWEST_PINS) matplotlib
