@@ -72,7 +72,9 @@ def test_each_text_is_four_parts_of_at_most_ten_lines() -> None:
         seen[told.code] = seen.get(told.code, 0) + 1
         assert len(str(told).splitlines()) <= 10, told
         assert told.what and told.why and told.do
-    assert {"ST-NAME-001", "ST-NAME-002", "ST-NAME-004"} <= set(seen)
+    is_newest = history.minor(transformers.__version__) >= history.minor(history.releases()[-1])
+    assert {"ST-NAME-002", "ST-NAME-004"} <= set(seen)
+    assert ("ST-NAME-001" in seen) is not is_newest  # of the newest release no name is too new
 
 
 @pytest.mark.usefixtures("as_if")
@@ -179,6 +181,11 @@ def test_remote_code_is_told_what_replaced_a_name(as_if: pytest.MonkeyPatch, mod
 @pytest.mark.skipif(not IS_5, reason="4.57 still has most of them")
 @pytest.mark.parametrize(("module", "name", "said"), REMOTE)
 def test_those_names_really_cannot_be_imported_and_what_replaces_them_can(module: str, name: str, said: str) -> None:
+    record = history.of_inner(module, name)
+    assert record is not None and record.last is not None
+    if history.minor(record.last) >= history.minor(transformers.__version__):
+        exec(f"from {module} import {name}")  # 5.0 has some of them yet, as the table says
+        return
     with pytest.raises(ImportError):
         exec(f"from {module} import {name}")
     line = answers.for_name(name, module).do.splitlines()[0]

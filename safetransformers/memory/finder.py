@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import weakref
 from collections.abc import Callable, Hashable
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 from torch import Tensor, nn
+from typing_extensions import NamedTuple  # comes with torch; typing's takes no Generic before Python 3.11
 
 from ..counts import count
 from ..errors import BatchSizeError
