@@ -17,8 +17,8 @@ PERMISSIVE = {
 # Copyleft by the file, which asks nothing of a program that only imports it.
 ACCEPTED = {"tqdm": "MPL-2.0", "certifi": "Mozilla Public License 2.0 (MPL 2.0)"}
 EXTRAS = ("cli", "tf")
-# NVIDIA's own libraries, under NVIDIA's terms: torch's default wheels for Linux ask for them, its CPU wheels do not, and
-# nothing here calls them but through torch.
+# NVIDIA's own libraries, under NVIDIA's terms: torch's default wheels for Linux ask for them, its CPU wheels do not.
+# Nothing here calls them but through torch.
 CUDA = re.compile(r"(nvidia|cuda)-[a-z0-9-]+")
 
 
