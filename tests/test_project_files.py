@@ -35,7 +35,7 @@ def test_a_workflow_has_few_rights_and_pinned_actions(path: Path) -> None:
     workflow = read(path)
     assert workflow["permissions"] == {"contents": "read"}
     used = [step["uses"] for step in steps(workflow) if "uses" in step]
-    assert used and all(re.fullmatch(r"[\w.-]+/[\w.-]+@v\d[\d.]*", name) for name in used), used
+    assert used and all(re.fullmatch(r"[\w.-]+/[\w.-]+@v\d+\.\d+\.\d+", name) for name in used), used
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)

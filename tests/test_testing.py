@@ -58,6 +58,12 @@ def test_one_test_does_not_depend_on_the_one_before(cached: Path) -> None:
         assert requests  # no circuit stayed open
 
 
+def test_a_second_test_with_the_same_call_is_warned_too(cached: Path) -> None:
+    for _ in range(2):
+        with testing.offline("certificate"), pytest.warns(CachedCopyWarning):
+            st.AutoConfig.from_pretrained("org/bert", cache_dir=cached)
+
+
 @pytest.mark.parametrize("fault", testing.FAULTS)
 def test_plain_huggingface_hub_meets_the_fault_too(fault: str) -> None:
     with testing.offline(fault) as requests, pytest.raises((*compat.wire().errors, ValueError)):

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import wrapt
 
-from .. import compat
+from .. import compat, notices
 from ..hub.breaker import breakers
 from ..hub.freshness import forget as forget_news
 from ..hub.load import verified
@@ -41,8 +41,9 @@ FAULTS: Final[dict[str, BaseException | tuple[int, dict[str, str], bytes]]] = {
 def offline(fault: str = "refused") -> Iterator[list[str]]:
     """Let every request that huggingface_hub makes in this block fail, as behind a firewall; nothing is sent.
 
-    Applies to all threads of the process. Circuits that the hub guard opened before are forgotten at both ends, so a
-    test does not depend on the one before. Blocks nest: the inner one counts.
+    Applies to all threads of the process, and to synchronous clients, which all loads use. What the hub guard has
+    learned, and which warnings were given, is forgotten at both ends, so a test does not depend on the one before.
+    Blocks nest: the inner one counts.
 
     Args:
         fault: a key of ``FAULTS``. A time-out comes at once, so that a test does not wait for it.
@@ -100,3 +101,4 @@ def _forget() -> None:
     breakers.forget()
     forget_news()
     verified.clear()
+    notices.forget()  # else a second test with the same call would get no warning
