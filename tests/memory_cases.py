@@ -172,25 +172,6 @@ def generation() -> dict[str, Any]:
     return found
 
 
-def fitting() -> dict[str, Any]:
-    """A function that needs a MiB a row and eight besides, where there are forty."""
-    tried: list[int] = []
-
-    def run(rows: int) -> int:
-        tried.append(rows)
-        kept = torch.empty(8 * _MIB, dtype=torch.uint8)
-        return kept.numel() + torch.empty(rows * _MIB, dtype=torch.uint8).numel()
-
-    found: dict[str, Any] = {}
-    with room_for(_ROOM):
-        found["size"] = st.fit_batch_size(run, 48).batch_size
-    found["tried"] = tried.copy()
-    tried.clear()
-    with room_for(_ROOM):
-        found["multiple"] = st.fit_batch_size(run, 48, multiple_of=8).batch_size
-    return found
-
-
 _ROWS = 80
 
 
@@ -267,7 +248,7 @@ def training() -> dict[str, Any]:
     return found
 
 
-_CASES = {"inference": inference, "generation": generation, "fitting": fitting, "training": training}
+_CASES = {"inference": inference, "generation": generation, "training": training}
 
 
 if __name__ == "__main__":

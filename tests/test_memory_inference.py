@@ -15,6 +15,7 @@ from models import tiny
 
 import safetransformers as st
 from safetransformers.memory.halves import CannotJoin, join, run_in_halves
+from safetransformers.testing import limited_memory
 
 pytestmark = needs_a_limit
 
@@ -116,6 +117,20 @@ def test_a_compiled_model_is_one_graph_under_split() -> None:
     with torch.no_grad():
         compiled = torch.compile(model, fullgraph=True, backend="eager")
         assert torch.allclose(compiled(ids)[0], plain(ids)[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["bert", "gpt2"])
+def test_a_rank_never_runs_more_than_those_that_share_its_weights(name: str) -> None:
+    model, ids = st.guard(tiny(name), on_oom="split"), torch.tensor([[5, 6, 7]] * 4)
+
+    def call() -> Any:
+        return model(ids) if name == "bert" else model.generate(ids, do_sample=False, max_new_tokens=2)
+
+    with limited_memory(model, rows=2), torch.no_grad():
+        call()  # alone it is run in halves
+        model._tp_size = 2  # as from_pretrained(tp_plan="auto") on two ranks leaves it
+        with pytest.raises(torch.OutOfMemoryError):
+            call()
 
 
 def test_an_output_without_a_batch_axis_is_not_put_together() -> None:
