@@ -40,14 +40,6 @@ KNOWN = {
         )
         for model in ("Flaubert", "XLM")
     },
-    (
-        "TFIdeficsForVisionText2Text",
-        "keras_weights_h5",
-    ): "its decoupled layers keep kernels as torch does, which positions do not tell",
-    (
-        "TFTapasForQuestionAnswering",
-        "keras_weights_h5",
-    ): "two layers whose variables torch has in the model itself: positions do not tell which are whose",
 }
 
 

@@ -140,6 +140,20 @@ def variable_order(model_type: str, prefix: str) -> tuple[str, ...]:
     return VARIABLE_ORDER
 
 
+# Layers whose variables torch has in the module above them, by the name that Keras gives to their class: torch's names,
+# in the order in which the layer makes them (transformers 4.57.6, models/*/modeling_tf_*.py). Shapes are equal, and
+# only the class tells them apart.
+PARAMETERS_ABOVE: Final[dict[str, tuple[str, ...]]] = {
+    "tf_tapas_compute_token_logits": ("output_weights", "output_bias"),
+    "tf_tapas_compute_column_logits": ("column_output_weights", "column_output_bias"),
+}
+
+
+# Linear layers whose counterpart makes its kernel as torch does, the outputs first (transformers 4.57.6,
+# models/idefics/modeling_tf_idefics.py). A position does not tell, and where both extents are equal nor does the shape.
+NEVER_TURNED: Final = frozenset({"IdeficsDecoupledLinear"})
+
+
 class SharedLayers(NamedTuple):
     """Layers that all have the same weights.
 
