@@ -87,6 +87,7 @@ ATTRIBUTES: Final[dict[str, tuple[str, ...]]] = {
     "lm_head": ("cls",),
     "longformer_output": ("output",),
     "mlm": ("cls",),
+    "mlps": ("linear_c",),
     "mobilebert_output": ("output",),
     "mobilevit_output": ("output",),
     "nsp": ("cls",),
