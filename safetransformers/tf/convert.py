@@ -17,7 +17,7 @@ from ..errors import ConversionError, ConversionWarning, DestinationError, Misma
 from ..notices import relative, warn_once
 from .arguments import shard_bytes, torch_dtype
 from .config import configs
-from .match import classes, wrapped_head
+from .match import classes, lost, wrapped_head
 from .match.fit import Fit, fit
 from .read.opening import Opened, opened, sha256
 from .read.sources import Save, find
@@ -152,7 +152,11 @@ def _fitted(save: Save, content: Opened, config: Any, model_type: str | None, ar
             return replace(fit(head.tensors, recovered, content.root, head.architecture), head=head.text)
         except MismatchedSaveError:
             pass  # of another size than the class's own: the base model, with the head beside it
-    return fit(content.tensors, recovered, content.root, architecture)
+    try:
+        return fit(content.tensors, recovered, content.root, architecture)
+    except MismatchedSaveError as error:
+        is_positional = any(tensor.is_positional for tensor in content.tensors)
+        raise lost.explained(error, recovered.config.model_type, save.format, is_positional=is_positional) from None
 
 
 def _written(

@@ -9,13 +9,16 @@ import h5py
 import numpy as np
 import pytest
 import saves
+from transformers import IdeficsConfig, IdeficsForVisionText2Text
 
 from safetransformers import compat, convert
 from safetransformers.errors import UnknownSaveError
 from safetransformers.names import history
 from safetransformers.tf.config import configs
+from safetransformers.tf.match import target as targets
 from safetransformers.tf.match.exceptions import renamed
 from safetransformers.tf.match.matching import Match
+from safetransformers.tf.match.orient import turn
 from safetransformers.tf.match.structure import match_positions
 from safetransformers.tf.match.target import Kind, Slot, Target
 from safetransformers.tf.read.h5 import H5File
@@ -97,6 +100,39 @@ def test_weights_of_a_layer_that_are_a_list_of_modules_in_torch_keep_their_order
     keys = ["prompt.none_embed.weight", *(f"prompt.point_embed.{number}.weight" for number in range(3))]
     found = _laid({f"prompt/{number}": (1, 8) for number in range(4)}, _target(dict.fromkeys(keys, (1, 8))))
     assert [_places(found)[key] for key in keys] == [f"prompt/{number}" for number in range(4)]
+
+
+def test_parameters_of_equal_shape_are_told_apart_by_the_class_that_holds_them() -> None:
+    keys = ("output_weights", "output_bias", "column_output_weights", "column_output_bias")
+    target = _target({key: () if "bias" in key else (8,) for key in keys})
+    layers = ("tf_tapas_compute_column_logits", "tf_tapas_compute_token_logits")
+    shapes = {f"layers/{layer}/{number}": shape for layer in layers for number, shape in enumerate(((8,), ()))}
+    found = _places(_laid(shapes, target))
+    column, token = layers
+    assert [found[key] for key in keys] == [f"layers/{one}/{number}" for one in (token, column) for number in (0, 1)]
+
+
+def test_the_square_kernel_of_a_decoupled_layer_is_kept_as_it_is_and_others_are_turned() -> None:
+    config = IdeficsConfig(
+        vocab_size=8,
+        additional_vocab_size=8,
+        hidden_size=8,
+        intermediate_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        tie_word_embeddings=False,
+        vision_config={"embed_dim": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28},
+    )
+    slots = targets.target(IdeficsForVisionText2Text, config).slots
+    values = np.arange(64.0, dtype=np.float32).reshape(8, 8)
+    tensor = Tensor("lm_head/vars/0", ("lm_head", "0"), (8, 8), "float32", lambda: values, True)
+    for key, expected in (
+        ("lm_head.weight", values),
+        ("lm_head.additional_fc.weight", values.T),
+        ("model.layers.0.mlp.up_proj.weight", values.T),
+    ):
+        turned = turn(tensor, slots[key])
+        assert turned is not None and np.array_equal(turned(values), expected), key
 
 
 def test_a_file_of_numbers_without_a_configuration_says_what_is_missing(tmp_path: Path) -> None:

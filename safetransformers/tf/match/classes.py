@@ -47,6 +47,17 @@ def candidates(config: Any, root: str, keras_class: str, architecture: str | Non
             yield cls, name in evident
 
 
+def part(config: Any, keras_class: str) -> str | None:
+    """A class that the save names, and that transformers has as a part of its models only, not to be loaded alone."""
+    import transformers
+
+    for name in (keras_class, *(config.architectures or ())):
+        cls = getattr(transformers, name.removeprefix("TF"), None) if name else None
+        if isinstance(cls, type) and not hasattr(cls, "from_pretrained"):
+            return cls.__name__
+    return None
+
+
 def auto_classes(name: str, model_type: str) -> tuple[str, ...]:
     """The Auto classes that load a torch class, ``AutoModel`` last unless it is the base class."""
     import transformers

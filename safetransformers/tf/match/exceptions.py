@@ -87,6 +87,7 @@ ATTRIBUTES: Final[dict[str, tuple[str, ...]]] = {
     "lm_head": ("cls",),
     "longformer_output": ("output",),
     "mlm": ("cls",),
+    "mlps": ("linear_c",),
     "mobilebert_output": ("output",),
     "mobilevit_output": ("output",),
     "nsp": ("cls",),
@@ -138,6 +139,20 @@ VARIABLE_ORDER: Final = (
 def variable_order(model_type: str, prefix: str) -> tuple[str, ...]:
     """Last parts of keys in the order in which TensorFlow makes the variables of a layer."""
     return VARIABLE_ORDER
+
+
+# Layers whose variables torch has in the module above them, by the name that Keras gives to their class: torch's names,
+# in the order in which the layer makes them (transformers 4.57.6, models/*/modeling_tf_*.py). Shapes are equal, and
+# only the class tells them apart.
+PARAMETERS_ABOVE: Final[dict[str, tuple[str, ...]]] = {
+    "tf_tapas_compute_token_logits": ("output_weights", "output_bias"),
+    "tf_tapas_compute_column_logits": ("column_output_weights", "column_output_bias"),
+}
+
+
+# Linear layers whose counterpart makes its kernel as torch does, the outputs first (transformers 4.57.6,
+# models/idefics/modeling_tf_idefics.py). A position does not tell, and where both extents are equal nor does the shape.
+NEVER_TURNED: Final = frozenset({"IdeficsDecoupledLinear"})
 
 
 class SharedLayers(NamedTuple):

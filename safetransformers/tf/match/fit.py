@@ -43,7 +43,7 @@ def fit(tensors: Sequence[Tensor], recovered: Recovered, root: str, architecture
 
     Raises:
         MismatchedSaveError: where none fits, with the faults of the likeliest.
-        UnknownSaveError: where the model type has no class of that name.
+        UnknownSaveError: where the model type has no class of that name, or the save is one of a part of a model.
     """
     tried: list[Fit] = []
     for cls, is_evident in classes.candidates(recovered.config, root, recovered.keras_class, architecture):
@@ -176,7 +176,10 @@ def _too_few_layers(one: Fit, dropped: list[str]) -> MismatchedSaveError:
     )
 
 
-def _mismatch(one: Fit) -> MismatchedSaveError:
+def _mismatch(one: Fit) -> MismatchedSaveError | UnknownSaveError:
+    part = classes.part(one.recovered.config, one.recovered.keras_class)
+    if part is not None:
+        return _only_a_part(part)
     missing = _missing(one)
     misshapen = [
         f"{tensor.name} {list(tensor.shape)} for {slot.key} {list(slot.shape)}" for tensor, slot in one.match.misshapen
@@ -196,6 +199,18 @@ def _mismatch(one: Fit) -> MismatchedSaveError:
         missing=missing,
         misshapen=misshapen,
         unused=unused,
+    )
+
+
+def _only_a_part(name: str) -> UnknownSaveError:
+    import transformers
+
+    return UnknownSaveError(
+        "ST-TF-005",
+        f"the save is one of {name}, which is only a part of a model",
+        why=f"in transformers {transformers.__version__} {name} has no from_pretrained, so nothing loads it alone",
+        do="convert a save of the whole model; where only the part is left, transformers 4 may load it by its class: "
+        "pip install 'transformers==4.57.*', and convert there",
     )
 
 

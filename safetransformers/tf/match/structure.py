@@ -99,7 +99,7 @@ class _Layout:
         is_class = {id(layer) for one in lists for layer in one.layers.values()}
         for name, layer in sorted(pending, key=lambda one: not self._has(prefix, one[0])):
             places = self._places(name, prefix, used, in_list=id(layer) in is_class or _is_list(node, prefix, self))
-            best = self._best(name, layer, places)
+            best = self._above(name, layer, prefix) or self._best(name, layer, places)
             if best is None and not self._is_lenient:
                 return None
             if best is None:
@@ -153,6 +153,20 @@ class _Layout:
             elif best is None or left < best[0]:
                 best = (left, place, fitted)
         return None if best is None else best[1:]
+
+    def _above(self, name: str, layer: _Node, prefix: str) -> tuple[str, Assignment] | None:
+        """The parameters of the module above that a layer's class is known to hold."""
+        leaves = exceptions.PARAMETERS_ABOVE.get(name, ())
+        slots = [self._target.slots.get(f"{prefix}{leaf}") for leaf in leaves]
+        if not leaves or layer.layers or len(layer.variables) != len(slots):
+            return None
+        found: Assignment = []
+        for tensor, slot in zip(layer.variables, slots, strict=True):
+            turned = None if slot is None else turn(tensor, slot)
+            if slot is None or turned is None:
+                return None
+            found.append((tensor, slot, turned))
+        return found[0][1].key, found
 
     def _as_parameter(self, layer: _Node, key: str) -> Assignment | None:
         slot = self._target.slots[key]

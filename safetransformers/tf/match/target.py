@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Any
 
 from ... import compat
+from . import exceptions
 
 
 class Kind(Enum):
@@ -16,7 +17,7 @@ class Kind(Enum):
     DENSE = "dense"
     """``nn.Linear`` and convolutions: the last axis of TensorFlow's kernel, the outputs, comes first."""
     PLAIN = "plain"
-    """Embeddings, norms, parameters, and the ``Conv1D`` of GPT-2: as in TensorFlow."""
+    """Embeddings, norms, parameters, the ``Conv1D`` of GPT-2, and ``exceptions.NEVER_TURNED``: as in TensorFlow."""
     TIED = "tied"
     """A linear layer that shares an embedding's weight: TensorFlow has it as the embedding does, or has no such tie."""
 
@@ -125,6 +126,8 @@ def _kind(modules: dict[str, Any], key: str, group: list[str], dimensions: int) 
     dense = (nn.Linear, nn.modules.conv._ConvNd)
     owner = modules[key.rpartition(".")[0]]
     if dimensions < 2 or not isinstance(owner, dense) or not key.endswith("weight"):
+        return Kind.PLAIN
+    if type(owner).__name__ in exceptions.NEVER_TURNED:
         return Kind.PLAIN
     is_tied = any(isinstance(modules[one.rpartition(".")[0]], nn.Embedding) for one in group)
     return Kind.TIED if is_tied else Kind.DENSE
