@@ -25,7 +25,7 @@ def limited_memory(model: nn.Module, *, rows: int) -> Iterator[None]:
     Args:
         model: any model; a hook on its input embeddings, or on the model where it has none, looks at the first
             dimension of what comes in. The hook goes at the end of the block.
-        rows: the most that fit; 3 or more where ``on_oom="split"`` is to act, which finds the axes of outputs by 3 rows.
+        rows: the most that fit; 3 or more where ``on_oom="split"`` is to act: 3 rows show it the axes of outputs.
 
     Raises:
         torch.OutOfMemoryError: inside the block, by a forward of more rows.
