@@ -46,7 +46,7 @@ def is_same(save: Path, oracle: Path) -> str:
         try:
             convert(save, Path(out) / "out", check=False)
         except SafeTransformersError as error:
-            return error.code
+            return f"{error.code}: {error.why or error.what}"
         written = load_file(Path(out) / "out" / "model.safetensors")
         expected = load_file(oracle / "model.safetensors")
         common = written.keys() & expected.keys()
@@ -57,13 +57,13 @@ def main() -> None:
     """Convert all, and write the page."""
     warnings.simplefilter("ignore")
     done: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    missed = []
+    missed: dict[str, list[str]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as unpacked:
         for model_type, name, form, save, oracle in saves(Path(unpacked)):
             why = is_same(save, oracle)
             done[model_type]["old_h5" if form.startswith("old_h5") else form].append(why)
             if why:
-                missed.append(f"- `{name}`, `{form}`: {why}")
+                missed[why].append(f"`{name}` (`{form}`)")
     about = f"transformers {version('transformers')}, Python {sys.version_info.major}.{sys.version_info.minor}"
     forms = sorted({form for row in done.values() for form in row})
     total = [why for row in done.values() for cell in row.values() for why in cell]
@@ -83,7 +83,8 @@ def main() -> None:
         cells = [f"{row[form].count('')}/{len(row[form])}" if form in row else "" for form in forms]
         lines.append(f"| {model_type} | {' | '.join(cells)} |")
     if missed:
-        lines += ["", "What does not convert:", "", *missed]
+        lines += ["", "What does not convert, and what the error says:", ""]
+        lines += [f"- {why}: {', '.join(names)}" for why, names in missed.items()]
     PAGE.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print(f"{total.count('')} of {len(total)}; wrote {PAGE.name}")
 
