@@ -1,6 +1,7 @@
 """``on_oom="split"`` for ``generate()``: a call that runs out of memory is run again in halves of its rows.
 
-Only where each row's tokens depend on that row alone: greedy and beam search. A sample of a half draws other random
+Only where each row's tokens depend on that row alone: greedy search. Beams of a row may go on for as long as another
+row of the batch has some (seen with transformers 4.57), and a sample of a half draws other random
 numbers than the same rows within the whole.
 """
 
@@ -99,8 +100,8 @@ def _rows(model: nn.Module, facts: Any, named: Mapping[str, Any]) -> int:
     for setting in _NOT_ALONE:
         if any(_setting(layer, setting) for layer in layers):
             raise CannotJoin(setting)
-    if any((_setting(layer, "num_beam_groups") or 1) > 1 for layer in layers):
-        raise CannotJoin("num_beam_groups")
+    if any((_setting(layer, "num_beams") or 1) > 1 for layer in layers):
+        raise CannotJoin("num_beams")
     # Which of two configs wins differs by version: without a word in the call itself, none of them may sample.
     if named["do_sample"] if "do_sample" in named else any(_setting(layer, "do_sample") for layer in layers):
         raise CannotJoin("do_sample")
