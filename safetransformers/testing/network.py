@@ -56,9 +56,10 @@ def offline(fault: str = "refused") -> Iterator[list[str]]:
         RuntimeError: inside the block, by a request without a time-out that meets ``"timeout"``: it would never end.
 
     Example:
+        >>> import tempfile
         >>> from safetransformers import AutoConfig
-        >>> with offline("certificate") as requests:
-        ...     AutoConfig.from_pretrained("org/model", cache_dir="no-such-folder")
+        >>> with tempfile.TemporaryDirectory() as empty, offline("certificate") as requests:
+        ...     AutoConfig.from_pretrained("org/model", cache_dir=empty)
         Traceback (most recent call last):
         safetransformers.errors.NotCachedError: [ST-HUB-005] org/model is not in the cache as a whole...
         >>> all("huggingface.co" in request for request in requests) and len(requests) > 0
