@@ -22,7 +22,6 @@ def defaults(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     configure(**everything)
     notices.forget()
     record.forget()
-    transformers.utils.logging.set_verbosity_warning()  # a command that ran in this process makes it quieter
     monkeypatch.setattr(policies, "is_asked", False)
     torch.manual_seed(0)
     yield

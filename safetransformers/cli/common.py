@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from ..errors import SafeTransformersError
+from ..quiet import no_log
 
 
 class UsageError(ValueError):
@@ -33,12 +35,6 @@ def tell(error: Exception, beside: Mapping[str, Any], *, as_json: bool) -> None:
 @contextmanager
 def quietly() -> Iterator[None]:
     """Without the progress bars and the log of transformers, and without warnings: the command says what it found."""
-    import warnings
-
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers has no annotations here
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # nor here
-    with warnings.catch_warnings():
+    with no_log(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

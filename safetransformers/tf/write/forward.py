@@ -9,8 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -19,6 +18,7 @@ import numpy as np
 
 from ...errors import ConversionError
 from ...notices import relative
+from ...quiet import no_bars
 from ..read.sources import SHARDS, WEIGHTS, Save
 from ..read.tensors import Array
 
@@ -70,7 +70,7 @@ def run(folder: Path, name: str, save: Save, python: str | None) -> Forward:
     import transformers
 
     start_s = time.perf_counter()
-    with _no_bars():
+    with no_bars():
         model, info = getattr(transformers, name).from_pretrained(folder, output_loading_info=True)
     lacking = sorted(str(key) for kind in ("missing_keys", "mismatched_keys") for key in info.get(kind) or ())
     if lacking:
@@ -205,17 +205,3 @@ def _environment() -> dict[str, str]:
     """Legacy Keras, on which transformers' classes are; no GPU, whose memory torch may hold; no network."""
     own = {"TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
     return {**os.environ, **own}
-
-
-@contextmanager
-def _no_bars() -> Iterator[None]:
-    """Transformers draws a bar for each load, also of a model that takes a moment and into a pipe."""
-    from transformers.utils import logging
-
-    before = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers has no annotations here
-    try:
-        yield
-    finally:
-        if before:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
