@@ -18,6 +18,10 @@ from safetensors.torch import save
 
 from safetransformers.hub.snapshots import Choice, Need, choose
 
+MODEL = Need(config=True, weights=True, generation=True)
+TOKENIZER = Need(tokenizer=True)
+BOTH = Need(config=True, weights=True, tokenizer=True)
+CONFIG = {"config.json": b'{"model_type": "bert"}'}
 PORTAL = b"<!DOCTYPE html>\n<html><head><title>Sign in to Airport Wi-Fi</title></head><body>Welcome</body></html>"
 LARGE = (".safetensors", ".bin", ".gguf", ".h5", ".msgpack", ".model")
 

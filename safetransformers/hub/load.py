@@ -77,8 +77,7 @@ class Load:
     refs: dict[tuple[str, str], str | None] = field(default_factory=dict)  # as they were before a copy stood in
     redirects: Counter[str] = field(default_factory=Counter)
     turn: Turn = field(default_factory=Turn)
-    _choices: dict[tuple[str, str], Choice] = field(default_factory=dict)
-    _looked_for: set[tuple[str, str]] = field(default_factory=set)
+    _choices: dict[tuple[str, str], Choice | None] = field(default_factory=dict)  # None: to be looked for anew
 
     def pin(self, repo_id: str, revision: str) -> Pin | None:
         """What was decided for a revision, or for the commit that it turned out to be."""
@@ -98,10 +97,10 @@ class Load:
     def choice(self, repo_id: str, revision: str) -> Choice:
         """The cached commit that can stand in for a revision; found once in a load. Costs about a millisecond."""
         key = (repo_id, revision)
-        self._looked_for.add(key)
-        if key not in self._choices:
-            self._choices[key] = self._choose(repo_id, revision)
-        return self._choices[key]
+        choice = self._choices.get(key)
+        if choice is None:
+            choice = self._choices[key] = self._choose(repo_id, revision)
+        return choice
 
     def note_ref(self, repo_id: str, revision: str) -> None:
         """Remember what a name means in the cache, before a copy answers for it."""
@@ -117,7 +116,7 @@ class Load:
 
     def forget_choices(self) -> None:
         """Look at the cache anew: files came, or a commit was barred."""
-        self._choices.clear()
+        self._choices = dict.fromkeys(self._choices)
 
     def stand_in(self, repo_id: str, revision: str, fault: Fault | None, newer: str | None = None) -> Pin | None:
         """Let the cache answer for a repository, where it has a whole copy."""
@@ -153,7 +152,7 @@ class Load:
 
     def known_damage(self, repo_id: str, commit: str) -> tuple[Damage, ...]:
         """What is found wrong with a commit when a copy is looked for, as this load has done."""
-        choices = [self.choice(*key) for key in sorted(self._looked_for) if key[0] == repo_id]
+        choices = [self.choice(*key) for key in sorted(self._choices) if key[0] == repo_id]
         return tuple(
             damage for choice in choices for one, found in choice.passed_over if one == commit for damage in found
         )

@@ -16,9 +16,7 @@ from urllib.parse import urlsplit
 import wrapt
 
 from .. import compat, notices
-from ..hub.breaker import breakers
-from ..hub.freshness import forget as forget_news
-from ..hub.load import verified
+from ..hub import learned
 
 _PORTAL: Final = b"<!DOCTYPE html><html><body><h1>Sign in to the network</h1></body></html>"
 _PAGE: Final = {"content-type": "text/html; charset=utf-8"}
@@ -99,7 +97,5 @@ def _no(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwarg
 
 
 def _forget() -> None:
-    breakers.forget()
-    forget_news()
-    verified.clear()
+    learned.forget()
     notices.forget()  # else a second test with the same call would get no warning

@@ -9,20 +9,24 @@ from pathlib import Path
 import pytest
 import transformers
 from checkpoints import save
+from hub_caches import Repo
 from hub_server import Hub
 from models import tiny
 
-from safetransformers.hub import freshness, integrity, load
-from safetransformers.hub.breaker import breakers
+from safetransformers.hub import integrity, learned
 
 REPO = "me/bert"
 
 
 @pytest.fixture(autouse=True)
 def nothing_learned_yet() -> None:
-    for state in (breakers, freshness, integrity):
-        state.forget()
-    load.verified.clear()
+    learned.forget()
+    integrity.forget()
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Repo:
+    return Repo(tmp_path)
 
 
 @pytest.fixture(scope="module")

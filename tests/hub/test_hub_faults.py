@@ -14,13 +14,13 @@ import pytest
 import torch
 import transformers
 from hub_server import FAULTS, Fault, Hub
-from hub_worlds import ENTRIES, MINILM, World, copied, forget_everything, same, world
+from hub_worlds import ENTRIES, MINILM, World, copied, same, world
 from huggingface_hub import snapshot_download
 
 import safetransformers as st
 from safetransformers import compat
 from safetransformers.errors import CachedCopyWarning
-from safetransformers.hub import client, contact
+from safetransformers.hub import client, contact, learned
 
 HANGS_S = 5.0  # longer than any deadline of ours, shorter than those of huggingface_hub
 SHORT_S = 0.4  # a deadline for tests in which its length is not what counts
@@ -127,10 +127,11 @@ def cache(healthy: World, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def just_started(code_cache: None) -> Iterator[None]:
-    forget_everything()
+def nothing_learned_yet(code_cache: None) -> Iterator[None]:
+    """But for the hashes of files: that of the large one is found once for all tests."""
+    learned.forget()
     yield
-    forget_everything()
+    learned.forget()
 
 
 @pytest.fixture

@@ -25,13 +25,13 @@ import torch
 import transformers
 from checkpoints import save
 from hub_server import FAULTS, Access, Hub
-from hub_worlds import ENTRIES, copied, forget_everything, repository, same, world
+from hub_worlds import ENTRIES, copied, repository, same, world
 from models import tiny
 
 import safetransformers as st
 from safetransformers import notices
 from safetransformers.errors import CachedCopyWarning, HubWarning, NotCachedError
-from safetransformers.hub import client, contact
+from safetransformers.hub import client, contact, learned
 from safetransformers.hub.breaker import breakers
 
 REPO = "me/gpt"
@@ -76,10 +76,11 @@ def hub(editions: Editions) -> Iterator[Hub]:
 
 
 @pytest.fixture(autouse=True)
-def just_started(code_cache: None) -> Iterator[None]:
-    forget_everything()
+def nothing_learned_yet(code_cache: None) -> Iterator[None]:
+    """But for the hashes of files: that of the large one is found once for all tests."""
+    learned.forget()
     yield
-    forget_everything()
+    learned.forget()
 
 
 @pytest.fixture
@@ -299,7 +300,7 @@ def test_a_hub_that_gets_a_commit_at_any_moment_of_a_load_gives_all_of_one(
 ) -> None:
     seen = set()
     for count in itertools.count(1, STEPS[name]):
-        forget_everything()
+        learned.forget()
         cache = tmp_path / str(count)
         with Hub() as hub:
             commits = {hub.add(REPO, editions[1])}
@@ -333,7 +334,7 @@ def test_a_hub_that_dies_at_any_moment_of_an_upgrade_gives_all_of_one_commit(
         fetch(hub, tmp_path / "whole")
         hub.add(REPO, editions[2])
         for count in itertools.count(1, STEPS[name]):
-            forget_everything()
+            learned.forget()
             cache = copied(tmp_path / "whole", tmp_path / str(count))
             with ExitStack() as stack:
                 stack.enter_context(hub.applied(cache))
@@ -440,7 +441,7 @@ def load_as_nobody(scenarios: list[Scenario]) -> list[list[Any]]:
         os.setuid(NOBODY)
     results = []
     for scenario in scenarios:
-        forget_everything()
+        learned.forget()
         notices.forget()
         with Access(**scenario["access"]).apply(Path(scenario["cache"])):
             results.append([_result(name, scenario["kwargs"]) for name in LOADERS])
@@ -546,7 +547,7 @@ def test_a_healthy_hub_gives_what_it_gives_without_us_and_is_asked_no_more(tmp_p
             for module in (transformers, st):
                 for _ in range(2):  # a first load of either may look up more
                     made.hub.clear()
-                    forget_everything()
+                    learned.forget()
                     with said() as told:
                         assert same(entry.load(module), made.plain[name]), name
                     assert not told

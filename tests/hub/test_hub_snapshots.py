@@ -12,7 +12,10 @@ import pytest
 import transformers
 from checkpoints import tokenizer as a_tokenizer
 from hub_caches import (
+    BOTH,
+    MODEL,
     PORTAL,
+    TOKENIZER,
     Repo,
     commit_hash,
     problems,
@@ -33,16 +36,6 @@ from safetransformers.hub.snapshots import (
     repo_folder,
     similar_repos,
 )
-
-MODEL = Need(config=True, weights=True, generation=True)
-TOKENIZER = Need(tokenizer=True)
-BOTH = Need(config=True, weights=True, tokenizer=True)
-CONFIG = {"config.json": b'{"model_type": "bert"}'}
-
-
-@pytest.fixture
-def repo(tmp_path: Path) -> Repo:
-    return Repo(tmp_path)
 
 
 def test_the_caches_of_these_tests_are_caches_to_huggingface_hub(repo: Repo) -> None:

@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -29,18 +29,11 @@ from typer.testing import CliRunner
 from safetransformers import policy
 from safetransformers.cli.prefetch import prefetch as command
 from safetransformers.errors import CorruptCacheError, HubError
-from safetransformers.hub import bundle, integrity, wanted
+from safetransformers.hub import bundle, wanted
 from safetransformers.hub import prefetch as prefetching
 from safetransformers.hub.prefetch import File, Ready, cached, prefetch
 
 ID = "acme/minilm"
-
-
-@pytest.fixture(autouse=True)
-def nothing_known() -> Iterator[None]:
-    integrity.forget()
-    yield
-    integrity.forget()
 
 
 @pytest.fixture
