@@ -1,4 +1,4 @@
-"""What mkdocs.yml cannot say: pages that stand outside docs/, pages that may be missing, and one entry a code."""
+"""What mkdocs.yml cannot say: pages that stand outside docs/, and one entry a code."""
 
 from __future__ import annotations
 
@@ -12,11 +12,6 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parent.parent
-# Pages that a measurement or another part of the project writes: an entry of theirs goes while the page is not there.
-OPTIONAL = ("benchmarks.md", "doctor.md", "testing.md")
-UNMEASURED = (
-    "# Benchmarks\n\nThis checkout has not been measured yet: `make bench` measures it, and writes this page.\n"
-)
 FAMILIES = {
     "MASK": ("Padding", "パディング"),
     "RANK": ("Several ranks", "複数ランク"),
@@ -34,11 +29,11 @@ FAMILIES = {
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Fill the two tabs of errors, and leave out what is not there."""
+    """Fill the two tabs of errors."""
     docs = Path(config.docs_dir)
     tabs = {"Errors": ("errors", 0), "日本語": ("ja/errors", 1)}
     filled = []
-    for entry in without(config.nav or [], {page for page in OPTIONAL if not (docs / page).is_file()}):
+    for entry in config.nav or []:
         (title, pages), *_ = entry.items()
         filled.append({title: error_entries(docs, *tabs[title])} if title in tabs else {title: pages})
     config.nav = filled
@@ -52,34 +47,14 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         "index.md": re.sub(r"\]\(docs/", "](", readme),
         "changelog.md": (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"),
     }
-    if files.get_file_from_path("benchmarks.md") is None:  # other pages link to it
-        pages["benchmarks.md"] = UNMEASURED
     for name, text in pages.items():
-        file = File.generated(config, name, content=text)
-        if name == "benchmarks.md":
-            file.inclusion = file.inclusion.NOT_IN_NAV
-        files.append(file)
+        files.append(File.generated(config, name, content=text))
     return files
 
 
 def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
     """Name the language of a Japanese page: browsers choose the shapes of its characters, and their voice, by it."""
     return output.replace('<html lang="en"', '<html lang="ja"', 1) if page.file.src_uri.startswith("ja/") else output
-
-
-def without(nav: list[Any], missing: set[str]) -> list[Any]:
-    """The nav less the entries of missing pages, at any depth."""
-    kept = []
-    for entry in nav:
-        if isinstance(entry, dict):
-            (title, below), *_ = entry.items()
-            if isinstance(below, list):
-                kept.append({title: without(below, missing)})
-            elif below not in missing:
-                kept.append(entry)
-        elif entry not in missing:
-            kept.append(entry)
-    return kept
 
 
 def error_entries(docs: Path, folder: str, language: int) -> list[Any]:

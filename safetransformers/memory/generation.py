@@ -1,8 +1,8 @@
 """``on_oom="split"`` for ``generate()``: a call that runs out of memory is run again in halves of its rows.
 
 Only where each row's tokens depend on that row alone: greedy search. Beams of a row may go on for as long as another
-row of the batch has some (seen with transformers 4.57), and a sample of a half draws other random
-numbers than the same rows within the whole.
+row of the batch has some (seen with transformers 4.57), and a sample of a half draws other random numbers than the same
+rows within the whole.
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ class GuardedGenerate:
                     raise
                 failure = error
             # Outside of except, where what the failed call holds can be freed.
-            pad = _pad_of(model, hook, args, kwargs)
+            pad, _, _ = _special_tokens(model, hook, args, kwargs)
             return generation.in_halves(model, hook.facts, self.plain, args, kwargs, pad, failure)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -113,9 +113,7 @@ def prompt_mask(model: nn.Module, hook: PaddingHook, args: tuple[Any, ...], kwar
     given = ("attention_mask", "inputs_embeds", "encoder_outputs", "position_ids")
     if mode == "off" or not has_rows(ids) or any(kwargs.get(name) is not None for name in given):
         return None
-    config = kwargs.get("generation_config", args[1] if len(args) > 1 else None)
-    eos, bos = (_token_id(which, model, hook, kwargs, config) for which in ("eos", "bos"))
-    pad = _pad_of(model, hook, args, kwargs)
+    pad, eos, bos = _special_tokens(model, hook, args, kwargs)
     if pad is None or is_filled(kwargs.get("past_key_values")):
         return None
     pads: Tensor = ids == pad
@@ -162,13 +160,15 @@ def _named_prompt(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, An
     return {**kwargs, "input_ids": kwargs.get("inputs", args[0] if args else None) if ids is None else ids}
 
 
-def _pad_of(model: nn.Module, hook: PaddingHook, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int | None:
-    """The pad token of a call, else its first eos, as ``_prepare_special_tokens`` does (generation/utils.py, 5.23)."""
+def _special_tokens(
+    model: nn.Module, hook: PaddingHook, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[int | None, Any, Any]:
+    """Pad, eos and bos of a call; without a pad token its first eos pads (``_prepare_special_tokens``, 5.23)."""
     config = kwargs.get("generation_config", args[1] if len(args) > 1 else None)
-    pad, eos = (_token_id(which, model, hook, kwargs, config) for which in ("pad", "eos"))
+    pad, eos, bos = (_token_id(which, model, hook, kwargs, config) for which in ("pad", "eos", "bos"))
     if pad is None:
         pad = eos[0] if isinstance(eos, (list, tuple)) and eos else eos
-    return pad if isinstance(pad, int) else None
+    return pad if isinstance(pad, int) else None, eos, bos
 
 
 def _token_id(which: Any, model: nn.Module, hook: PaddingHook, kwargs: dict[str, Any], config: Any) -> Any:
