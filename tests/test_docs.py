@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ast
-import builtins
 import importlib
 import os
 import re
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from functools import reduce
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,76 +17,37 @@ from typing import Any
 
 import pytest
 from convert import saves
+from doc_blocks import DOCS, ERRORS, GUIDES, ROOT, python_blocks
+from hub_server import Hub
 from transformers import BertConfig, BertModel
 
 import safetransformers
+from safetransformers.hub import learned
 
-ROOT = Path(__file__).parent.parent
-DOCS = ROOT / "docs"
-ERRORS = DOCS / "errors"
-GUIDES = [ROOT / "README.md", *sorted(p for p in DOCS.rglob("*.md") if p.parent.name != "errors")]
-# Blocks that are not run here, by the page and their first line, with the reason.
-NOT_RUN = {
-    (
-        "prefetch.md",
-        "from safetransformers.hub import bundle",
-    ): "asks the hub; tests/test_prefetch.py makes these calls",
-}
-
-
-def blocks(page: Path) -> list[str]:
-    found = re.findall(r"^```python\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    return [block for block in found if ">>>" not in block]  # those run as doctests
-
-
-RUN = [(page, block) for page in GUIDES for block in blocks(page)]
-SNIPPETS = [(page, block) for page in sorted(ERRORS.glob("*.md")) for block in blocks(page)]
+RUN = [(page, block) for page in GUIDES for block in python_blocks(page)]
+SNIPPETS = [(page, block) for page in sorted(ERRORS.glob("*.md")) for block in python_blocks(page)]
 
 
 @pytest.fixture
-def names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What the blocks of the guides take for given: a model, its folder, an error, a TensorFlow save."""
+def names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """What the blocks of the guides take for given: a model, its folder, an error, a TensorFlow save, a hub."""
     sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     model = BertModel(BertConfig(vocab_size=64, **sizes)).eval()
     monkeypatch.chdir(tmp_path)
     model.save_pretrained("saved")
     saves.tf_model(Path("my-tf-model"), saves.model())
-    return {"model": model, "folder": "saved", "error_or_traceback": ImportError("No module named 'sentencepiece'")}
+    learned.forget()
+    with Hub() as hub, hub.applied(tmp_path / "hub"):
+        hub.add("org/name", {path.name: path.read_bytes() for path in Path("saved").iterdir()}, branch="v1.0")
+        error = ImportError("No module named 'sentencepiece'")
+        yield {"model": model, "folder": "saved", "error_or_traceback": error}
 
 
 @pytest.mark.parametrize(("page", "block"), RUN, ids=[f"{page.name}: {block.splitlines()[0]}" for page, block in RUN])
 def test_each_block_of_a_guide_runs_as_it_stands(page: Path, block: str, names: dict[str, Any]) -> None:
-    if (page.name, block.splitlines()[0]) in NOT_RUN:
-        compile(block, page.name, "exec")
-        return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         exec(compile(block, page.name, "exec"), names)
-
-
-def test_each_exemption_is_of_a_block_that_is_there() -> None:
-    assert {(page.name, block.splitlines()[0]) for page, block in RUN} >= set(NOT_RUN)
-
-
-def free_names(block: str) -> set[str]:
-    """The names that a block reads and does not make itself."""
-    loaded, made = set(), set(dir(builtins))
-    for node in ast.walk(ast.parse(block)):
-        if isinstance(node, ast.Name):
-            (loaded if isinstance(node.ctx, ast.Load) else made).add(node.id)
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            made |= {alias.asname or alias.name.partition(".")[0] for alias in node.names}
-    return loaded - made
-
-
-def test_each_line_to_paste_of_the_error_pages_runs_where_it_needs_no_model_of_the_reader() -> None:
-    ran = 0
-    for page, block in SNIPPETS:
-        if free_names(block) <= {"safetransformers", "warnings"}:
-            with warnings.catch_warnings():
-                exec(compile(block, page.name, "exec"), {"safetransformers": safetransformers, "warnings": warnings})
-            ran += 1
-    assert ran > len(SNIPPETS) / 3
 
 
 def test_each_name_and_policy_of_ours_in_a_line_to_paste_exists() -> None:

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 import safetransformers as st
+from safetransformers.compat import SUPPORTED
 
 ROOT = Path(__file__).parents[1]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -28,6 +29,13 @@ def test_the_matrix_is_what_the_package_promises() -> None:
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     assert matrix["python"] == re.findall(r'"Programming Language :: Python :: (3\.\d+)"', project)
     assert matrix["transformers"] == ["4.57.*", "5.0.*", "<6"] and '"transformers>=4.57,<6"' in project
+
+
+def test_the_ranges_that_are_checked_are_those_that_pip_installs() -> None:
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    listed = re.search(r"^dependencies = \[(.*?)^\]", project, re.MULTILINE | re.DOTALL)
+    assert listed
+    assert SUPPORTED.items() <= dict(re.findall(r'"([\w-]+)([<>=][^"]*)"', listed[1])).items()
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)

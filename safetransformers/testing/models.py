@@ -57,7 +57,8 @@ def tiny_tokenizer() -> Any:
     names = {"pad_token": PAD_TOKEN_ID, "bos_token": BOS_TOKEN_ID, "eos_token": EOS_TOKEN_ID, "unk_token": 3}
     special = {name: _SPECIAL[index] for name, index in names.items()}
     cls: Any = transformers.PreTrainedTokenizerFast
-    return cls(tokenizer_object=fast, **special)
+    # Without token types, which transformers 4 gives as well and decoders refuse.
+    return cls(tokenizer_object=fast, model_input_names=["input_ids", "attention_mask"], **special)
 
 
 def tiny_checkpoint(
