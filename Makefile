@@ -148,13 +148,21 @@ define relock
 	grep -E '^(torch|transformers)==' $(1) > build/lock/pins.txt
 	$(call install,build/lock/venv,build/lock/pins.txt,$(2))
 	grep '^#' $(1) > build/lock/new.txt
-	build/lock/venv/bin/python -m pip list --format=freeze --exclude pip --exclude safetransformers \
-		| sed 's/+[a-z0-9.]*$$//' | tr 'A-Z_' 'a-z-' | LC_ALL=C sort >> build/lock/new.txt
+	$(call frozen) >> build/lock/new.txt
 	mv build/lock/new.txt $(1)
+endef
+
+define frozen
+	build/lock/venv/bin/python -m pip list --format=freeze --exclude pip --exclude safetransformers \
+		| sed 's/+[a-z0-9.]*$$//' | tr 'A-Z_' 'a-z-' | LC_ALL=C sort
 endef
 
 lock: ## rewrite constraints/ with the newest releases that fit
 	$(call relock,$(NEWEST_PINS),dev)
+	build/lock/venv/bin/python -m pip install --quiet --constraint $(NEWEST_PINS) ray
+	grep '^#' constraints/ray.txt > build/lock/ray.txt
+	$(call frozen) | grep -vxFf $(NEWEST_PINS) >> build/lock/ray.txt
+	mv build/lock/ray.txt constraints/ray.txt
 	$(call relock,$(OLDEST_PINS),test)
 
 clean: ## remove environments, builds and caches
