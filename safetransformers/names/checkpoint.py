@@ -237,8 +237,9 @@ def _not_found(text: str, cache_dir: Any) -> SafeTransformersError:
         if part
     )
     do = f"safetransformers prefetch {text}  # where the hub can be reached" if "/" in text and is_repo_id(text) else ""
+    otherwise = "name a folder that save_pretrained wrote, a cached repository, or a model_type such as 'bert'"
     name = relative(text) if os.path.isabs(text) else text
-    return _unreadable(f"{name!r} is no folder, no cached repository and no model_type", do or "name one of these", why)
+    return _unreadable(f"{name!r} is no folder, no cached repository and no model_type", do or otherwise, why)
 
 
 def _unreadable(what: str, do: str, why: str = "") -> CheckpointError:
