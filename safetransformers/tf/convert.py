@@ -19,6 +19,7 @@ from .arguments import shard_bytes, torch_dtype
 from .config import configs
 from .match import classes, lost, wrapped_head
 from .match.fit import Fit, fit
+from .match.matching import computed
 from .read.opening import Opened, opened, sha256
 from .read.sources import Save, find
 from .report import ConversionReport
@@ -172,7 +173,8 @@ def _written(
     digests: Future[dict[str, str]],
 ) -> ConversionReport:
     found = [fitted.match.placed[slot.key] for slot in fitted.target.written() if slot.key in fitted.match.placed]
-    placed = [part for one in found for part in untied(one)]
+    buffers = [computed(slot) for slot in fitted.match.missing if slot.computed is not None]
+    placed = [*(part for one in found for part in untied(one)), *buffers]
     name_of_dtype = None if dtype is None else str(dtype).removeprefix("torch.")
     parts = plan(placed, name_of_dtype, limit)
     shards = dict(zip(files.shard_names(len(parts)), parts, strict=True))
@@ -216,6 +218,7 @@ def _written(
         assumed={**fitted.recovered.assumed, **fitted.match.by_order},
         unused=tuple(tensor.name for tensor in fitted.match.unused),
         added=tuple(slot.key for slot in added),
+        computed=tuple(one.slot.key for one in buffers),
         not_a_number=tuple(tally.not_a_number),
         passed_over=save.passed_over,
         verified=verified,

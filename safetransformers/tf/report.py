@@ -32,6 +32,7 @@ class ConversionReport:
         sidecars: of those, the ones that were carried over byte for byte.
         unused: weights of the save that the model has no place for.
         added: entries that TensorFlow does not keep and torch wants, such as a counter that starts at zero.
+        computed: entries that TensorFlow computes when it runs and torch keeps: computed here, as torch's class does.
         not_a_number: weights that hold NaN or infinity.
         passed_over: other saves in the source that were not read.
         verified: tensors that were read again from both sides and compared bit for bit.
@@ -60,6 +61,7 @@ class ConversionReport:
     assumed: Mapping[str, Any] = field(default_factory=dict)
     unused: tuple[str, ...] = ()
     added: tuple[str, ...] = ()
+    computed: tuple[str, ...] = ()
     not_a_number: tuple[str, ...] = ()
     passed_over: tuple[str, ...] = ()
     verified: int = 0
@@ -103,6 +105,7 @@ class ConversionReport:
             f"configuration: {self.config_from}; verified bit for bit: {self.verified} of {self.tensors} tensors",
             *([self.forward] if self.forward else []),
             *([f"head: {self.head}"] if self.head else []),
+            *([f"computed, as no save has them: {_some(self.computed)}"] if self.computed else []),
             *(f"note: {text}" for text in self.warnings()),
             f"load it: {self._line()}",
         ]
@@ -116,6 +119,7 @@ class ConversionReport:
             ("verified bit for bit", f"{self.verified} of {self.tensors} tensors"),
             ("run once", self.forward),
             ("head", self.head),
+            ("computed, as no save has them", _some(self.computed)),
             ("load it", self._line()),
         )
         return facts(self._title(), pairs, [f"note: {text}" for text in self.warnings()])

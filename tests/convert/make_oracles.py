@@ -92,7 +92,7 @@ def write(name: str, out: Path) -> None:
     model = counterpart(config).eval()
     with torch.no_grad():
         for key, value in model.state_dict().items():
-            if value.is_floating_point():
+            if value.is_floating_point() and not key.endswith(".inv_freq"):  # frequencies: TensorFlow computes them
                 value.normal_(0.0, 0.3)
                 if key.endswith("running_var"):
                     value.abs_()

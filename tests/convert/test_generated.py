@@ -21,7 +21,6 @@ CASES = [(name, form) for name in CLASSES for form in FORMATS if (ROOT / name / 
 
 _LISTS = "lists of lists, which Keras does not write"
 _OVERWRITTEN = "two variables of one name"
-_FREQUENCIES = "without a weight in the save"  # torch's class wants a buffer that TensorFlow computes; 4.57 only
 # What does not convert, as the save lacks weights, and what the error says; a case that comes to work goes out here.
 KNOWN = {
     ("TFData2VecVisionForSemanticSegmentation", "keras_weights_h5"): _LISTS,
@@ -30,7 +29,6 @@ KNOWN = {
         for name in CLASSES
         if name.startswith(("TFFunnel", "TFSegformerF", "TFSegformerM"))
     },
-    **{(name, form): _FREQUENCIES for name in CLASSES for form in FORMATS if name.startswith("TFTransfoXL")},
     **{
         (f"TF{model}{task}", "tf_ckpt"): _OVERWRITTEN
         for task in (

@@ -82,6 +82,8 @@ ATTRIBUTES: Final[dict[str, tuple[str, ...]]] = {
     "depthwise_convolution": ("dwconv",),
     "encoder_layers": ("layers",),
     "layer": ("layers",),
+    "layer_1": ("CoreNet.0",),
+    "layer_2": ("CoreNet.3",),
     "layer_norm": ("logit_fc.2",),
     "layers": ("layer",),
     "lm_head": ("cls",),
@@ -141,6 +143,21 @@ def variable_order(model_type: str, prefix: str) -> tuple[str, ...]:
     return VARIABLE_ORDER
 
 
+# Lists of variables of one layer, of which TensorFlow makes the first of each, then the second of each, where torch has
+# list after list (transformers 4.57.6, models/deprecated/transfo_xl/modeling_tf_transfo_xl_utilities.py). A cluster of
+# as many words as the model is wide has weights of the shape of its projection.
+MADE_IN_TURN: Final[dict[str, tuple[str, ...]]] = {"transfo-xl": ("out_projs", "out_layers")}
+
+
+def made_in_turn(model_type: str, key: str) -> tuple[int, int]:
+    """When TensorFlow makes the variable of a key: its number in its list, and the list; others come first."""
+    for at, name in enumerate(MADE_IN_TURN.get(model_type, ())):
+        found = re.search(rf"(^|\.){name}\.(\d+)(\.|$)", key)
+        if found:
+            return int(found[2]), at
+    return -1, 0
+
+
 # Layers whose variables torch has in the module above them, by the name that Keras gives to their class: torch's names,
 # in the order in which the layer makes them (transformers 4.57.6, models/*/modeling_tf_*.py). Shapes are equal, and
 # only the class tells them apart.
@@ -153,6 +170,73 @@ PARAMETERS_ABOVE: Final[dict[str, tuple[str, ...]]] = {
 # Linear layers whose counterpart makes its kernel as torch does, the outputs first (transformers 4.57.6,
 # models/idefics/modeling_tf_idefics.py). A position does not tell, and where both extents are equal nor does the shape.
 NEVER_TURNED: Final = frozenset({"IdeficsDecoupledLinear"})
+
+
+class Turned(NamedTuple):
+    """Parameters that TensorFlow keeps the other way round, the inputs first, and that no name of a kernel tells.
+
+    Attributes:
+        model_types: the architectures.
+        pattern: of the torch keys.
+        reason: why they are turned. Where both extents are equal, no shape tells it.
+    """
+
+    model_types: tuple[str, ...]
+    pattern: str
+    reason: str
+
+
+ALWAYS_TURNED: Final[tuple[Turned, ...]] = (
+    Turned(
+        ("transfo-xl",),
+        r"(^|\.)(emb|out)_projs\.\d+$",
+        "TensorFlow multiplies by them, torch uses them as a linear layer's weight, and the library's own conversion "
+        "turns them (transformers 4.57.6, models/deprecated/transfo_xl/modeling_tf_transfo_xl.py, "
+        "modeling_tf_transfo_xl_utilities.py and modeling_tf_pytorch_utils.py)",
+    ),
+)
+
+
+def is_turned(model_type: str, key: str) -> bool:
+    """Whether TensorFlow keeps the parameter of a torch key the other way round."""
+    return any(model_type in one.model_types and re.search(one.pattern, key) for one in ALWAYS_TURNED)
+
+
+class Computed(NamedTuple):
+    """Buffers that torch's checkpoints hold and TensorFlow computes, so that no save has them.
+
+    Attributes:
+        model_types: the architectures.
+        pattern: of the torch keys.
+        arguments: attributes of torch's module that it was made with, in order: one made again with them computes the
+            buffer.
+        reason: why no save has them, and why the values are certain.
+    """
+
+    model_types: tuple[str, ...]
+    pattern: str
+    arguments: tuple[str, ...]
+    reason: str
+
+
+COMPUTED: Final[tuple[Computed, ...]] = (
+    Computed(
+        ("transfo-xl",),
+        r"(^|\.)pos_emb\.inv_freq$",
+        ("demb",),
+        "the frequencies of the positions follow from the width alone: a persistent buffer in torch, a constant of the "
+        "graph in TensorFlow (transformers 4.57.6, models/deprecated/transfo_xl/modeling_transfo_xl.py, "
+        "PositionalEmbedding, and modeling_tf_transfo_xl.py, TFPositionalEmbedding)",
+    ),
+)
+
+
+def computed_from(model_type: str, key: str) -> tuple[str, ...] | None:
+    """The attributes from which torch's module computes the buffer of a key, or ``None`` where a save must have it."""
+    for one in COMPUTED:
+        if model_type in one.model_types and re.search(one.pattern, key):
+            return one.arguments
+    return None
 
 
 class SharedLayers(NamedTuple):

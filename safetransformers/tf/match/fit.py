@@ -137,7 +137,7 @@ def _missing(one: Fit) -> list[str]:
     return [
         slot.key
         for slot in one.match.missing
-        if not slot.is_integer and not any(re.search(pattern, slot.key) for pattern in one.target.may_lack)
+        if slot.is_from_the_save and not any(re.search(pattern, slot.key) for pattern in one.target.may_lack)
     ]
 
 

@@ -66,6 +66,19 @@ def match(tensors: Sequence[Tensor], target: Target) -> Match:
     return found
 
 
+def computed(slot: Slot) -> Placed:
+    """A buffer that torch's module computes, in its place as if a save had it.
+
+    Raises:
+        ValueError: the place is one that a save must fill.
+    """
+    values = slot.computed
+    if values is None:
+        raise ValueError(slot.key)
+    tensor = Tensor(slot.key, tuple(slot.key.split(".")), values.shape, values.dtype.name, lambda: values)
+    return Placed(tensor, slot, lambda array: array)
+
+
 def place(tensor: Tensor, target: Target, found: Match) -> None:
     """Put one weight that is known by name into its place."""
     misfit: Slot | None = None

@@ -17,8 +17,8 @@ def turn(tensor: Tensor, slot: Slot, *, is_inner: bool = False) -> Turn | None:
     """How a stored weight becomes the one that torch wants, or ``None`` where it cannot be that one.
 
     A named kernel is always turned; so is one that is known by its position only, where torch's module is a linear
-    layer or a convolution. What is left may differ by axes of length one. Two shapes of the same size that differ in
-    more are not the same weight.
+    layer or a convolution, and what the table of exceptions says. What is left may differ by axes of length one. Two
+    shapes of the same size that differ in more are not the same weight.
 
     Args:
         tensor: as stored.
@@ -29,8 +29,8 @@ def turn(tensor: Tensor, slot: Slot, *, is_inner: bool = False) -> Turn | None:
     leaf = tensor.path[-1]
     if slot.is_integer != is_integer(tensor):
         return None
-    is_decoder = is_inner and len(slot.shape) == 2
-    is_kernel = leaf in _KERNELS or (tensor.is_positional and slot.kind is Kind.DENSE and not is_decoder)
+    is_decoder = is_inner and slot.kind is Kind.DENSE and len(slot.shape) == 2
+    is_kernel = _is_kernel(tensor, slot) and not is_decoder
     plain = None if is_kernel else _reshaped(tensor.shape, slot.shape, tuple(range(len(tensor.shape))))
     if is_kernel or (plain is None and tensor.is_positional and slot.kind is Kind.TIED):
         return _kernel(tensor, slot, is_depthwise=leaf == "depthwise_kernel")
@@ -40,7 +40,7 @@ def turn(tensor: Tensor, slot: Slot, *, is_inner: bool = False) -> Turn | None:
 def stored_as(tensor: Tensor, slot: Slot) -> tuple[int, ...]:
     """The shape that torch would have of a stored weight at a place, whatever the place's own shape is."""
     shape = tensor.shape
-    if tensor.path[-1] in _KERNELS or (tensor.is_positional and slot.kind is Kind.DENSE):
+    if _is_kernel(tensor, slot):
         shape = (shape[-1], *shape[-2:-1], *shape[:-2])
     while len(shape) > len(slot.shape) and 1 in shape:
         at = shape.index(1)
@@ -55,6 +55,11 @@ def stored_as(tensor: Tensor, slot: Slot) -> tuple[int, ...]:
 def is_integer(tensor: Tensor) -> bool:
     """Whether a stored value is a count, an index or a switch, and no weight."""
     return "int" in tensor.dtype or tensor.dtype == "bool"
+
+
+def _is_kernel(tensor: Tensor, slot: Slot) -> bool:
+    is_dense = tensor.is_positional and slot.kind is Kind.DENSE
+    return tensor.path[-1] in _KERNELS or is_dense or slot.kind is Kind.TURNED
 
 
 def _kernel(tensor: Tensor, slot: Slot, *, is_depthwise: bool) -> Turn | None:

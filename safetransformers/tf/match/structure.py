@@ -74,7 +74,7 @@ class _Layout:
     def _add(self, slot: Slot) -> None:
         modules = slot.key.split(".")[:-1]
         prefix = ""
-        is_written = slot.key == slot.group[0] and not slot.is_integer
+        is_written = slot.key == slot.group[0] and slot.is_from_the_save
         self._counts[prefix] = self._counts.get(prefix, 0) + is_written
         for module in modules:
             children = self._children.setdefault(prefix, [])
@@ -145,7 +145,7 @@ class _Layout:
             fitted = self._as_parameter(layer, place) if place in self._target.slots else self.fit(layer, place)
             if not fitted:
                 continue
-            filled = sum(not slot.is_integer for _, slot, _ in fitted)
+            filled = sum(slot.is_from_the_save for _, slot, _ in fitted)
             left = layer.count() - len(fitted) if self._is_lenient else self._counts.get(place, 1) - filled
             if best is not None and left == best[0] == 0 and not self._is_lenient:
                 if {slot.key for _, slot, _ in fitted} != {slot.key for _, slot, _ in best[2]}:
@@ -178,6 +178,7 @@ class _Layout:
         free = [slot for slot in self._free(prefix, used) if slot.key not in taken]
         order = exceptions.variable_order(self._target.model_type, prefix)
         free.sort(key=lambda slot: order.index(_last(slot.key)) if _last(slot.key) in order else len(order))
+        free.sort(key=lambda slot: exceptions.made_in_turn(self._target.model_type, slot.key))
         found: Assignment = []
         for tensor in variables:
             fitting = ((one, turn(tensor, one, is_inner=_is_inner(one.key[len(prefix) :]))) for one in free)
@@ -192,7 +193,7 @@ class _Layout:
 
     def _free(self, prefix: str, used: set[str]) -> Iterator[Slot]:
         for slot in self._target.slots.values():
-            if not slot.key.startswith(prefix):
+            if not slot.key.startswith(prefix) or slot.computed is not None:
                 continue
             inner = slot.key[len(prefix) :].split(".")
             module = f"{prefix}{inner[0]}."
@@ -202,7 +203,8 @@ class _Layout:
 
     def _is_list_of_weights(self, prefix: str) -> bool:
         children = self._children.get(prefix, [])
-        return all(child.isdigit() and self._counts[f"{prefix}{child}."] == 1 for child in children)
+        is_made_above = exceptions.made_in_turn(self._target.model_type, f"{prefix}0.")[0] >= 0
+        return is_made_above or all(child.isdigit() and self._counts[f"{prefix}{child}."] == 1 for child in children)
 
 
 def _is_inner(key: str) -> bool:

@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Any
 
 from ... import compat
+from ..read.tensors import Array
 from . import exceptions
 
 
@@ -20,6 +21,8 @@ class Kind(Enum):
     """Embeddings, norms, parameters, the ``Conv1D`` of GPT-2, and ``exceptions.NEVER_TURNED``: as in TensorFlow."""
     TIED = "tied"
     """A linear layer that shares an embedding's weight: TensorFlow has it as the embedding does, or has no such tie."""
+    TURNED = "turned"
+    """``exceptions.ALWAYS_TURNED``: parameters that TensorFlow keeps as it keeps kernels."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class Slot:
         group: keys that share one tensor; the first of them is the one that is written.
         is_integer: a count or an index, not a weight.
         depthwise: the channels of a depthwise convolution, whose kernel TensorFlow keeps in another order; else 0.
+        computed: the values of a buffer that no save has and torch's module computes (``exceptions.COMPUTED``).
     """
 
     key: str
@@ -41,6 +45,12 @@ class Slot:
     group: tuple[str, ...]
     is_integer: bool = False
     depthwise: int = 0
+    computed: Array | None = field(default=None, compare=False)
+
+    @property
+    def is_from_the_save(self) -> bool:
+        """Whether the save must have a weight for it: it is not counted, and not computed."""
+        return not self.is_integer and self.computed is None
 
 
 @dataclass(frozen=True)
@@ -92,7 +102,8 @@ def target(cls: type, config: Any) -> Target:
     for key, value in state.items():
         owner = modules[key.rpartition(".")[0]]
         group = sorted(shared[id(value)], key=lambda one: _is_copy(modules, one, copies))
-        kind = _kind(modules, key, group, value.dim())
+        is_turned = exceptions.is_turned(config.model_type, key)
+        kind = Kind.TURNED if is_turned else _kind(modules, key, group, value.dim())
         slots[names[key]] = Slot(
             names[key],
             tuple(value.shape),
@@ -100,6 +111,7 @@ def target(cls: type, config: Any) -> Target:
             tuple(names[one] for one in group),
             is_integer=not value.is_floating_point(),
             depthwise=_depthwise(owner, key),
+            computed=_computed(owner, key, exceptions.computed_from(config.model_type, key)),
         )
     return Target(
         cls.__name__,
@@ -131,6 +143,18 @@ def _kind(modules: dict[str, Any], key: str, group: list[str], dimensions: int) 
         return Kind.PLAIN
     is_tied = any(isinstance(modules[one.rpartition(".")[0]], nn.Embedding) for one in group)
     return Kind.TIED if is_tied else Kind.DENSE
+
+
+def _computed(owner: Any, key: str, arguments: tuple[str, ...] | None) -> Array | None:
+    """A buffer's values, from its module made again where there is memory for them: as exact as torch's class is."""
+    import torch
+
+    if arguments is None:
+        return None
+    with torch.device("cpu"):
+        made = type(owner)(*(getattr(owner, name) for name in arguments))
+    values: Array = made.state_dict()[key.rpartition(".")[2]].float().numpy()
+    return values
 
 
 def _depthwise(owner: Any, key: str) -> int:
