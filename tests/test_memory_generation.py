@@ -11,7 +11,7 @@ from memory_runs import happened, needs_a_limit
 
 from safetransformers.memory.generation import _joined
 
-pytestmark = needs_a_limit
+pytestmark = [needs_a_limit, pytest.mark.xdist_group("memory-generation")]  # one process runs all cases
 
 WHOLE = ("sampled", "by beams", "with states", "by the clock", "sampled by its config", "one row")
 

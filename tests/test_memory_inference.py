@@ -17,7 +17,7 @@ import safetransformers as st
 from safetransformers.memory.halves import CannotJoin, join, run_in_halves
 from safetransformers.testing import limited_memory
 
-pytestmark = needs_a_limit
+pytestmark = [needs_a_limit, pytest.mark.xdist_group("memory-inference")]  # one process runs all cases
 
 
 @pytest.fixture(scope="module")

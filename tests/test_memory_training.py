@@ -11,6 +11,8 @@ from memory_runs import happened, needs_a_limit
 import safetransformers as st
 from safetransformers.errors import BatchSizeError
 
+pytestmark = pytest.mark.xdist_group("memory-training")  # one process runs all cases
+
 
 @pytest.fixture(scope="module")
 def cases() -> dict[str, Any]:

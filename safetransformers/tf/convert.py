@@ -174,7 +174,8 @@ def _written(
 ) -> ConversionReport:
     found = [fitted.match.placed[slot.key] for slot in fitted.target.written() if slot.key in fitted.match.placed]
     buffers = [computed(slot) for slot in fitted.match.missing if slot.computed is not None]
-    placed = [*(part for one in found for part in untied(one)), *buffers]
+    parted = [untied(one) for one in found]
+    placed = [*(part for group in parted for part in group), *buffers]
     name_of_dtype = None if dtype is None else str(dtype).removeprefix("torch.")
     parts = plan(placed, name_of_dtype, limit)
     shards = dict(zip(files.shard_names(len(parts)), parts, strict=True))
@@ -219,6 +220,7 @@ def _written(
         unused=tuple(tensor.name for tensor in fitted.match.unused),
         added=tuple(slot.key for slot in added),
         computed=tuple(one.slot.key for one in buffers),
+        untied=tuple(part.slot.key for _, *others in parted for part in others),
         not_a_number=tuple(tally.not_a_number),
         passed_over=save.passed_over,
         verified=verified,

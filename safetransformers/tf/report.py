@@ -33,6 +33,7 @@ class ConversionReport:
         unused: weights of the save that the model has no place for.
         added: entries that TensorFlow does not keep and torch wants, such as a counter that starts at zero.
         computed: entries that TensorFlow computes when it runs and torch keeps: computed here, as torch's class does.
+        untied: entries that torch ties to another one, and whose value in the save is another.
         not_a_number: weights that hold NaN or infinity.
         passed_over: other saves in the source that were not read.
         verified: tensors that were read again from both sides and compared bit for bit.
@@ -62,6 +63,7 @@ class ConversionReport:
     unused: tuple[str, ...] = ()
     added: tuple[str, ...] = ()
     computed: tuple[str, ...] = ()
+    untied: tuple[str, ...] = ()
     not_a_number: tuple[str, ...] = ()
     passed_over: tuple[str, ...] = ()
     verified: int = 0
@@ -81,6 +83,11 @@ class ConversionReport:
             found.append(f"the save does not say, so this was assumed: {values}")
         if self.unused:
             found.append(f"not used, as the model has no place for them, and kept beside it: {_some(self.unused)}")
+        if self.untied:
+            found.append(
+                "torch ties these to another weight, and the save has other values; transformers 5 loads both, 4.57 "
+                f"ties them again when it loads, and loses them: {_some(self.untied)}"
+            )
         if self.not_a_number:
             found.append(f"nan (not a number) or infinity among the values of: {_some(self.not_a_number)}")
         if not self.is_finite:

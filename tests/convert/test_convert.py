@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import numpy as np
 import pytest
 import saves
 import torch
+import transformers
 from safetensors import safe_open
 from safetensors.torch import load_file
-from transformers import AutoModelForSequenceClassification, BertForSequenceClassification
+from transformers import AutoModelForSequenceClassification, BertConfig, BertForMaskedLM, BertForSequenceClassification
 
 from safetransformers import convert, strict
 from safetransformers.errors import (
@@ -239,6 +241,22 @@ def test_weights_without_a_place_are_named_and_kept_beside_the_model(save: Path,
     assert torch.equal(aside["my_head/dense/kernel:0"], torch.from_numpy(extra))
     _, info = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out", output_loading_info=True)
     assert not any(info.values())
+
+
+def test_weights_that_torch_ties_and_the_save_has_apart_are_kept_and_named(tmp_path: Path) -> None:
+    model, key = BertForMaskedLM(BertConfig(**saves.CONFIG)), "cls.predictions.decoder.weight"
+    scope = "tf_bert_for_masked_lm"
+    named = {re.sub("^[^/]+", scope, name): value for name, value in saves.variables(model).items()}
+    (name,) = [name for name in named if name.endswith("predictions/decoder/kernel")]
+    saves.config(tmp_path / "save", architectures=["BertForMaskedLM"])
+    saves.h5(tmp_path / "save" / "tf_model.h5", named)
+    assert convert(tmp_path / "save", tmp_path / "tied").untied == ()
+    saves.h5(tmp_path / "save" / "tf_model.h5", {**named, name: named[name] + 1})
+    report = convert(tmp_path / "save", tmp_path / "apart")
+    assert report.untied == (key,) and key in report.warnings()[0]
+    loaded = BertForMaskedLM.from_pretrained(tmp_path / "apart").get_output_embeddings().weight
+    is_kept = torch.equal(loaded, model.get_output_embeddings().weight + 1)
+    assert is_kept == (int(transformers.__version__.split(".")[0]) >= 5)  # as the note says
 
 
 def test_strict_mode_drops_nothing_and_assumes_nothing(save: Path, model: Any, tmp_path: Path) -> None:
