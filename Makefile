@@ -7,7 +7,8 @@ PYTHON ?= python3
 TORCH_PIP_ARGS ?=
 # More arguments for the suite on the newest and the oldest transformers, such as PYTEST_ARGS='-k padding'.
 PYTEST_ARGS ?=
-PYTEST_WORKERS ?= 2
+# One more than two cores: many tests of the hub only wait until a deadline is over.
+PYTEST_WORKERS ?= 3
 
 NEWEST := .venv
 OLDEST := .venv-4.57
