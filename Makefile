@@ -67,7 +67,7 @@ types: $(NEWEST)/.installed ## mypy --strict on the package, mypy and pyright on
 docs: $(NEWEST)/.installed ## the documentation as a site, in build/site; a link or an anchor that leads nowhere is an error
 	NO_MKDOCS_2_WARNING=1 $(NEWEST)/bin/python -m mkdocs build --strict
 
-bench: $(NEWEST)/.installed ## what the guards cost on this CPU, about ten minutes; writes docs/benchmarks.md
+bench: $(NEWEST)/.installed ## what the guards cost on this CPU, ten minutes to half an hour by the machine; writes docs/benchmarks.md
 	$(NEWEST)/bin/python -m pip install --quiet --constraint $(NEWEST_PINS) matplotlib
 	$(NEWEST)/bin/python benchmarks/bench.py
 
