@@ -17,15 +17,12 @@ from typing import Any
 
 import pytest
 from convert import saves
-from doc_blocks import DOCS, ERRORS, GUIDES, ROOT, python_blocks
+from doc_blocks import DOCS, ERRORS, GUIDES, ROOT, of_each
 from hub_server import Hub
 from transformers import BertConfig, BertModel
 
 import safetransformers
 from safetransformers.hub import learned
-
-RUN = [(page, block) for page in GUIDES for block in python_blocks(page)]
-SNIPPETS = [(page, block) for page in sorted(ERRORS.glob("*.md")) for block in python_blocks(page)]
 
 
 @pytest.fixture
@@ -43,7 +40,7 @@ def names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str,
         yield {"model": model, "folder": "saved", "error_or_traceback": error}
 
 
-@pytest.mark.parametrize(("page", "block"), RUN, ids=[f"{page.name}: {block.splitlines()[0]}" for page, block in RUN])
+@of_each(GUIDES)
 def test_each_block_of_a_guide_runs_as_it_stands(page: Path, block: str, names: dict[str, Any]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -51,7 +48,7 @@ def test_each_block_of_a_guide_runs_as_it_stands(page: Path, block: str, names: 
 
 
 def test_each_name_and_policy_of_ours_in_a_line_to_paste_exists() -> None:
-    for page, block in [*SNIPPETS, *RUN]:
+    for page, block in [*ERRORS, *GUIDES]:
         for node in ast.walk(ast.parse(block)):
             dotted = ast.unparse(node).split(".") if isinstance(node, ast.Attribute) else []
             if dotted[:1] == ["safetransformers"] and all(part.isidentifier() for part in dotted):

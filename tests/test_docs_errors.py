@@ -14,19 +14,18 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from doc_blocks import ERRORS, free_names, python_blocks
+from doc_blocks import ERRORS, free_names, of_each
 from hub_server import Hub
 
 import safetransformers
 from safetransformers import testing
-from safetransformers.hub import integrity, learned
+from safetransformers.hub import learned
 
-PAGES = [page for page in sorted(ERRORS.glob("*.md")) if python_blocks(page)]
-MODULES = ("os", "safetransformers", "torch", "transformers", "warnings")
-LIBRARIES = ("transformers", "pathlib")
+MODULES = ("os", "safetransformers", "torch", "warnings")
+# What a block calls, and where that cannot be.
 NEEDS = {
-    "ST-ASSERT-505": (torch.cuda.is_available, "asks for the capability of a CUDA device"),
-    "ST-TF-505": (lambda: find_spec("tensorflow") is not None, "TensorFlow is not installed"),
+    "torch.cuda.get_device_capability": (torch.cuda.is_available, "asks for the capability of a CUDA device"),
+    "tf.constant": (lambda: find_spec("tensorflow") is not None, "TensorFlow is not installed"),
 }
 TEXTS = ["hello world", "a wonderful day"]
 
@@ -47,10 +46,12 @@ def classifier(model_type: str = "bert") -> Any:
     return testing.tiny_model(model_type, "AutoModelForSequenceClassification")
 
 
+def batch() -> Any:
+    return testing.tiny_tokenizer()(TEXTS, padding=True, return_tensors="pt")
+
+
 def reader() -> dict[str, Callable[[], Any]]:
     """What the blocks take for given, made when one asks for it; files lie in the working directory."""
-    encoded = {"padding": True, "return_tensors": "pt"}
-    batch = lambda: testing.tiny_tokenizer()(TEXTS, **encoded)  # noqa: E731
     return {
         "model": language_model,
         "tokenizer": testing.tiny_tokenizer,
@@ -72,6 +73,7 @@ def reader() -> dict[str, Callable[[], Any]]:
         "MyConfig": lambda: OwnConfig,
         "MyModel": lambda: OwnModel,
         "ThatClass": lambda: OwnConfig,
+        "Path": lambda: Path,
     }
 
 
@@ -110,7 +112,6 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def commit(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The commit of ``org/name``, on a hub that answers; the working directory is the reader's."""
     learned.forget()
-    integrity.forget()
     monkeypatch.chdir(saved.parent)
     with Hub() as hub, hub.applied(tmp_path / "hub"):
         files = {path.name: path.read_bytes() for path in saved.iterdir() if path.is_file()}
@@ -119,23 +120,18 @@ def commit(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 
 def look_up(name: str) -> Any:
-    if name in MODULES:
-        return importlib.import_module(name)
-    (found,) = [value for library in LIBRARIES if (value := getattr(importlib.import_module(library), name, None))]
-    return found
+    return importlib.import_module(name) if name in MODULES else getattr(transformers, name)
 
 
 @pytest.mark.usefixtures("code_cache")
-@pytest.mark.parametrize("page", PAGES, ids=[page.stem for page in PAGES])
-def test_each_line_to_paste_runs_as_it_stands(page: Path, commit: str) -> None:
-    is_possible, reason = NEEDS.get(page.stem, (lambda: True, ""))
-    given = reader() | of_page(page.stem)
-    for block in python_blocks(page):
-        filled = re.sub(r"<[^<>]*commit[^<>]*>", commit, block)
-        code = compile(filled, page.name, "exec")
-        if not is_possible() and "configure" not in block:
+@of_each(ERRORS)
+def test_each_line_to_paste_runs_as_it_stands(page: Path, block: str, commit: str) -> None:
+    code = compile(re.sub(r"<[^<>]*commit[^<>]*>", commit, block), page.name, "exec")
+    for called, (is_possible, reason) in NEEDS.items():
+        if called in block and not is_possible():
             pytest.skip(reason)
-        names = {name: given[name]() if name in given else look_up(name) for name in free_names(block)}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            exec(code, names)
+    given = reader() | of_page(page.stem)
+    names = {name: given[name]() if name in given else look_up(name) for name in free_names(block)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        exec(code, names)

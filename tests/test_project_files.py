@@ -38,6 +38,14 @@ def test_the_ranges_that_are_checked_are_those_that_pip_installs() -> None:
     assert SUPPORTED.items() <= dict(re.findall(r'"([\w-]+)([<>=][^"]*)"', listed[1])).items()
 
 
+@pytest.mark.xdist_group("groups")
+def test_a_test_reaches_its_worker_under_the_name_of_its_group(request: pytest.FixtureRequest) -> None:
+    """pytest 9.2 and pytest-xdist 3.8 lose it: each worker then makes what a group shares."""
+    if not request.config.getoption("loadgroup", default=False):
+        pytest.skip("needs pytest -n 2 --dist loadgroup, as make test runs it")
+    assert request.node.nodeid.endswith("@groups")
+
+
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 def test_a_workflow_has_few_rights_and_pinned_actions(path: Path) -> None:
     workflow = read(path)
