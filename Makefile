@@ -25,10 +25,10 @@ PYTEST_RUN := -m pytest -n $(PYTEST_WORKERS) --dist loadgroup $(PYTEST_ARGS)
 .DEFAULT_GOAL := help
 .NOTPARALLEL:  # the test runs share the cores, and the last of them has to be the last to speak
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-newest test-oldest test-ray test-wheel lint format types docs bench bench-gpu conformance names api tf-saves build lock clean
+.PHONY: help demo test test-newest test-oldest test-ray test-wheel lint format types docs bench bench-gpu bench-from-tf conformance names api tf-saves build lock clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(NEWEST)/.installed ## the main job on real weights, in a terminal
 	$(NEWEST)/bin/python -m safetransformers demo
@@ -67,13 +67,30 @@ types: $(NEWEST)/.installed ## mypy --strict on the package, mypy and pyright on
 docs: $(NEWEST)/.installed ## the documentation as a site, in build/site; a link or an anchor that leads nowhere is an error
 	NO_MKDOCS_2_WARNING=1 $(NEWEST)/bin/python -m mkdocs build --strict
 
+PLOTS = $(NEWEST)/bin/python -m pip install --quiet --constraint $(NEWEST_PINS) matplotlib
+
 bench: $(NEWEST)/.installed ## what the guards cost on this CPU, ten minutes to half an hour by the machine; writes docs/benchmarks.md
-	$(NEWEST)/bin/python -m pip install --quiet --constraint $(NEWEST_PINS) matplotlib
+	$(PLOTS)
 	$(NEWEST)/bin/python benchmarks/bench.py
 
 bench-gpu: $(NEWEST)/.installed ## the same on this GPU, at most eight minutes; the next run goes on where it stopped
-	$(NEWEST)/bin/python -m pip install --quiet --constraint $(NEWEST_PINS) matplotlib
+	$(PLOTS)
 	$(NEWEST)/bin/python benchmarks/bench.py --place cuda --limit-s 440
+
+# The last release that could, and the last that has the argument; each beside TensorFlow in an environment of its own.
+FROM_TF := 4.50.3 4.57.6
+bench-from-tf: $(NEWEST)/.installed $(FROM_TF:%=build/from-tf-%/.installed) ## how transformers 4 itself reads TensorFlow, for docs/benchmarks.md; downloads gigabytes
+	$(PLOTS)
+	$(NEWEST)/bin/python benchmarks/convert_speed.py $(FROM_TF:%=--from-tf build/from-tf-%/bin/python)
+	$(NEWEST)/bin/python benchmarks/bench.py none
+
+build/from-tf-%/.installed: constraints/tensorflow.txt $(NEWEST_PINS)
+	rm -rf $(@D)
+	$(PYTHON) -m venv $(@D)
+	grep -vE '^(transformers|tokenizers|huggingface-hub)==' constraints/tensorflow.txt > $(@D)/constraints.txt
+	$(@D)/bin/python -m pip install --quiet $(TORCH_PIP_ARGS) $(shell grep '^torch==' $(NEWEST_PINS))
+	$(@D)/bin/python -m pip install --quiet --constraint $(@D)/constraints.txt transformers==$* tensorflow-cpu tf-keras h5py
+	touch $@
 
 conformance: $(NEWEST)/.installed ## measure padding on every text architecture, and write what the guard knows from it
 	$(NEWEST)/bin/python benchmarks/padding_conformance.py --jobs 2 --write-measured

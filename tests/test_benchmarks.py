@@ -125,17 +125,19 @@ def test_a_target_is_missed_by_its_worst_row_and_unsaid_without_rows(rows: list[
 
 
 def test_a_page_without_a_gpu_says_so_and_shows_no_cpu_number_under_a_gpus_heading(rows: list[Row]) -> None:
-    page = page_text(rows, [], [])
+    page = page_text(rows, [], [], [])
     assert "No GPU was at hand" in page
     assert "Forward on cuda" not in page
     assert page.count("needs a GPU") == sum(target.is_gpu for target in TARGETS)
     on_gpu = [row._replace(case=row.case._replace(place="cuda")) for row in rows]
-    assert "No GPU was at hand" not in page_text(on_gpu, [], [])
+    assert "No GPU was at hand" not in page_text(on_gpu, [], [], [])
 
 
 def test_every_section_of_the_page_comes_from_rows() -> None:
-    assert "## Forward" not in page_text([], [], [])
-    assert "| 4.2 |" in page_text([], [{"date": "2026-01-01", "convert_s": "4.2"}], [])
+    assert "## Forward" not in page_text([], [], [], [])
+    assert "| 4.2 |" in page_text([], [{"date": "2026-01-01", "convert_s": "4.2"}], [], [])
+    assert "from_tf" not in page_text([], [], [], [])
+    assert "| 6.7 |" in page_text([], [], [{"date": "2026-01-01", "convert_s": "6.7"}], [])
 
 
 def test_the_same_rows_give_the_same_plot(rows: list[Row], tmp_path: Path) -> None:

@@ -14,7 +14,10 @@ from .rows import Case
 
 SECTION: Final = "conversion"
 _BENCHMARK: Final = Path(__file__).parents[1] / "convert_speed.py"
-CSV: Final = _BENCHMARK.parent / "results" / "convert_speed.csv"
+_RESULTS: Final = _BENCHMARK.parent / "results"
+CSV: Final = _RESULTS / "convert_speed.csv"
+FROM_TF: Final = _RESULTS / "convert_from_tf.csv"
+"""Of transformers' own path, which needs TensorFlow and so runs by hand: `make bench-from-tf`."""
 
 
 def jobs(run: Run) -> Iterator[Job]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from .conversion import CSV, last_run
+from .conversion import CSV, FROM_TF, last_run
 from .forward import left_to_a_gpu
 from .machine import ROOT
 from .plots import draw
@@ -29,15 +29,21 @@ def write_page(path: Path, page: Path = PAGE) -> None:
     rows = read(path)
     plots = page.parent / "plots"
     names = draw_plots(rows, plots)
-    page.write_text(page_text(rows, last_run(CSV), names), encoding="utf-8")
+    page.write_text(page_text(rows, last_run(CSV), last_run(FROM_TF), names), encoding="utf-8")
 
 
-def page_text(rows: Sequence[Row], conversions: Sequence[dict[str, str]], plots: Sequence[tuple[str, str]]) -> str:
+def page_text(
+    rows: Sequence[Row],
+    conversions: Sequence[dict[str, str]],
+    from_tf: Sequence[dict[str, str]],
+    plots: Sequence[tuple[str, str]],
+) -> str:
     """The page.
 
     Args:
         rows: of all machines.
         conversions: rows of the conversion's last run, with its own columns.
+        from_tf: rows of the last run of transformers' own path.
         plots: captions and file names.
     """
     parts = (
@@ -52,7 +58,7 @@ def page_text(rows: Sequence[Row], conversions: Sequence[dict[str, str]], plots:
             rows, "import", "Import", "Each import runs in an interpreter of its own, whose start is not counted."
         ),
         _section(rows, "load", "Loads", _LOADS),
-        _conversion(conversions),
+        _conversion(conversions, from_tf),
     )
     return "\n".join(line for part in parts for line in part).rstrip() + "\n"
 
@@ -261,7 +267,7 @@ def _profile(rows: Sequence[Row]) -> Tables:
         yield ""
 
 
-def _conversion(runs: Sequence[dict[str, str]]) -> Tables:
+def _conversion(ours: Sequence[dict[str, str]], from_tf: Sequence[dict[str, str]]) -> Tables:
     yield "## Conversion, conformance, faults"
     yield ""
     yield (
@@ -269,13 +275,14 @@ def _conversion(runs: Sequence[dict[str, str]]) -> Tables:
         "of the way to the hub: [hub-faults.md](hub-faults.md)."
     )
     yield ""
-    if runs:
+    copied = "`benchmarks/convert_speed.py` converts a BERT-base of TensorFlow beside a plain copy of its file"
+    theirs = "The same save by transformers' own way, `from_tf=True` and `save_pretrained` (`make bench-from-tf`)"
+    for runs, text, versions in ((ours, copied, ("torch", "transformers", "cpu")), (from_tf, theirs, ("cpu",))):
+        if not runs:
+            continue
         names = [name for name in runs[0] if name not in _MACHINE_COLUMNS]
-        about = ", ".join(f"{name} {runs[0].get(name, '')}" for name in ("torch", "transformers", "cpu"))
-        yield (
-            "`benchmarks/convert_speed.py` converts a BERT-base of TensorFlow beside a plain copy of its file "
-            f"({about}, {runs[0]['date']}):"
-        )
+        about = ", ".join(f"{name} {runs[0].get(name, '')}" for name in versions)
+        yield f"{text} ({about}, {runs[0]['date']}):"
         yield ""
         yield "| " + " | ".join(names) + " |"
         yield "|" + "---|" * len(names)

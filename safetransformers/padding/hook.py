@@ -73,11 +73,11 @@ class PaddingHook:
             mask = args[self._mask_at]
         if mask is not None and not self._looks and not policies.is_asked:
             return None
-        call = Call(self.facts.parameters, args, kwargs)
         if torch.compiler.is_compiling():
-            return self._traced(module, call, mask)
+            return self._traced(module, Call(self.facts.parameters, args, kwargs), mask)
         if is_untouched(module):
             return None
+        call = Call(self.facts.parameters, args, kwargs)
         if found := self.suspects(module, call):
             start_proof(module, self.facts.name, found)
         return guarding(self, lambda: self._decide(module, call, mask))
