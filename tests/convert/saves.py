@@ -19,6 +19,8 @@ import numpy as np
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
+from safetransformers.tf.match.classes import snake
+
 CONFIG = {
     "vocab_size": 67,
     "hidden_size": 16,
@@ -29,7 +31,6 @@ CONFIG = {
     "num_labels": 3,
     "architectures": ["BertForSequenceClassification"],
 }
-_SCOPE = "tf_bert_for_sequence_classification"
 
 
 def model() -> BertForSequenceClassification:
@@ -37,10 +38,11 @@ def model() -> BertForSequenceClassification:
     return BertForSequenceClassification(BertConfig(**CONFIG)).eval()
 
 
-def variables(torch_model: torch.nn.Module) -> dict[str, np.ndarray]:
-    """A model's weights under the names and in the orientation of TensorFlow's class."""
+def variables(torch_model: torch.nn.Module, weights: Mapping[str, torch.Tensor] | None = None) -> dict[str, np.ndarray]:
+    """A model's weights, or these of it, under the names and in the orientation of TensorFlow's class."""
     found = {}
-    for key, value in torch_model.state_dict().items():
+    scope = snake(f"TF{type(torch_model).__name__}")
+    for key, value in (weights or torch_model.state_dict()).items():
         name, array = key.replace(".", "/"), value.numpy()
         if "LayerNorm" in name:
             name = name.replace("LayerNorm/weight", "LayerNorm/gamma").replace("LayerNorm/bias", "LayerNorm/beta")
@@ -48,7 +50,7 @@ def variables(torch_model: torch.nn.Module) -> dict[str, np.ndarray]:
             name = name.removesuffix("weight") + "embeddings"
         elif name.endswith("/weight"):
             name, array = name.removesuffix("weight") + "kernel", array.T
-        found[f"{_SCOPE}/{name}".replace("/layer/", "/layer_._")] = np.ascontiguousarray(array)
+        found[f"{scope}/{name}".replace("/layer/", "/layer_._")] = np.ascontiguousarray(array)
     return found
 
 
@@ -66,7 +68,7 @@ def h5(file: Path, named: Mapping[str, np.ndarray], model_config: Any = None) ->
         root = opened if model_config is None else opened.create_group("model_weights")
         groups: dict[str, list[str]] = {}
         for name in named:
-            groups.setdefault(name.split("/")[1] if name.startswith(_SCOPE) else name.split("/")[0], []).append(name)
+            groups.setdefault(name.split("/")[1] if name.startswith("tf_") else name.split("/")[0], []).append(name)
         root.attrs["layer_names"] = list(groups)
         for group, names in groups.items():
             inside = root.create_group(group)

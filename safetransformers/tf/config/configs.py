@@ -96,7 +96,7 @@ def made(raw: Mapping[str, Any], origin: str) -> Any:
             "if the model type is one of transformers' own, remove auto_map from a copy of config.json",
         )
     model_type = raw.get("model_type")
-    cls = compat.config_class(str(model_type))
+    cls = compat.config_class(str(model_type)) or _class_of_part(raw)
     if cls is None:
         raise _unknown_type(str(model_type), origin)
     try:
@@ -108,6 +108,17 @@ def made(raw: Mapping[str, Any], origin: str) -> Any:
             why=f"{type(error).__name__}: {str(error).partition(chr(10))[0]}",
             do="correct the values in a copy, and name it: safetransformers convert SRC DST --config FILE",
         ) from error
+
+
+def _class_of_part(raw: Mapping[str, Any]) -> Any:
+    """The configuration class of an architecture whose type no Auto class knows, such as BLIP's text model in 4.57."""
+    import transformers
+
+    for name in raw.get("architectures") or ():
+        found = getattr(getattr(transformers, str(name).removeprefix("TF"), None), "config_class", None)
+        if found is not None and found.model_type == raw.get("model_type"):
+            return found
+    return None
 
 
 def _unknown_type(model_type: str, origin: str) -> UnknownSaveError:

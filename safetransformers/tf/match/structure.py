@@ -175,10 +175,15 @@ class _Layout:
 
     def _own(self, variables: Sequence[Tensor], prefix: str, used: set[str], taken: set[str]) -> Assignment | None:
         """Places for the variables that a layer made itself: its parameters, or those of modules with one weight."""
-        free = [slot for slot in self._free(prefix, used) if slot.key not in taken]
-        order = exceptions.variable_order(self._target.model_type, prefix)
-        free.sort(key=lambda slot: order.index(_last(slot.key)) if _last(slot.key) in order else len(order))
-        free.sort(key=lambda slot: exceptions.made_in_turn(self._target.model_type, slot.key))
+        model_type = self._target.model_type
+        order = exceptions.variable_order(model_type, prefix)
+
+        def made_when(slot: Slot) -> tuple[tuple[int, int], int]:
+            leaf = _last(slot.key)
+            named = order.index(leaf) if leaf in order else len(order)
+            return exceptions.made_in_turn(model_type, slot.key), named
+
+        free = sorted((slot for slot in self._free(prefix, used) if slot.key not in taken), key=made_when)
         found: Assignment = []
         for tensor in variables:
             fitting = ((one, turn(tensor, one, is_inner=_is_inner(one.key[len(prefix) :]))) for one in free)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from ... import compat
 from ...errors import ConversionError
 from ...notices import relative
 from ...quiet import no_bars
@@ -31,6 +32,8 @@ CHEAP_PARAMETERS: Final = 32_000_000
 _TIME_OUT_S: Final = 600
 _SCRIPT: Final = Path(__file__).with_name("run_tensorflow.py")
 _TOKENS: Final = 8
+_CHOICES: Final = 2
+_FRAMES: Final = 32
 _SAMPLES: Final = 16_000  # one second of sound
 _IMAGE_SIZE: Final = 224  # pixels, where the configuration has none: such models take any
 
@@ -80,14 +83,13 @@ def run(folder: Path, name: str, save: Save, python: str | None) -> Forward:
             why=f"the first is {lacking[0]}",
             do="report it with the config.json of the save; --no-forward skips this load",
         )
-    inputs = _inputs(model)
-    if inputs is None:
-        return Forward(f"no forward was run, as what {name} takes is not known here")
     try:
+        inputs = _inputs(model)
+        if inputs is None:
+            return Forward(f"no forward was run, as what {name} takes is not known here")
         with torch.no_grad():
             outputs = _arrays(model(**inputs))
-    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, KeyError) as error:
-        # The input is made up: what the model says of it says nothing of the weights.
+    except Exception as error:  # noqa: BLE001 - the input is made up: what the model says of it says nothing of weights
         return Forward(f"no forward was run: {type(error).__name__}: {str(error).partition(chr(10))[0]}")
     is_finite = all(bool(np.isfinite(value).all()) for value in outputs.values())
     text = f"one forward in torch, {time.perf_counter() - start_s:.1f} s: {'finite' if is_finite else 'not finite'}"
@@ -117,28 +119,42 @@ def _inputs(model: Any) -> dict[str, torch.Tensor] | None:
     import torch
 
     config: Any = model.config
+    name = type(model).__name__
     takes = inspect.signature(model.forward).parameters
-    text: Any = getattr(config, "text_config", config)
-    vision: Any = getattr(config, "vision_config", config)
-    has_tokens = hasattr(text, "vocab_size")
+    text, vision = _part(config, "text_config"), _part(config, "vision_config")
     found: dict[str, torch.Tensor] = {}
-    if "input_ids" in takes and has_tokens:
+    if "input_ids" in takes and _has_tokens(text):
         found["input_ids"] = (torch.arange(_TOKENS)[None] + 3) % text.vocab_size
         eos = getattr(text, "eos_token_id", None)
         if isinstance(eos, int) and eos < text.vocab_size:
             found["input_ids"][0, -1] = eos  # CLIP and BART pool there
+        if name.endswith("ForMultipleChoice"):
+            found["input_ids"] = found["input_ids"].repeat(1, _CHOICES, 1)
     if "pixel_values" in takes:
-        size = getattr(vision, "image_size", _IMAGE_SIZE)
+        size = getattr(vision, "image_size", getattr(vision, "input_size", _IMAGE_SIZE))
         height, width = size if isinstance(size, list | tuple) else (size, size)
         shape = (1, getattr(vision, "num_channels", 3), height, width)
         found["pixel_values"] = _wave(shape)
     if "input_features" in takes and hasattr(config, "num_mel_bins"):
         found["input_features"] = _wave((1, config.num_mel_bins, 2 * getattr(config, "max_source_positions", 1500)))
+    elif "input_features" in takes and hasattr(config, "input_feat_per_channel"):
+        found["input_features"] = _wave((1, _FRAMES, config.input_feat_per_channel * config.input_channels))
     if "input_values" in takes:
         found["input_values"] = _wave((1, _SAMPLES))
-    if config.is_encoder_decoder and "decoder_input_ids" in takes and has_tokens:
-        found["decoder_input_ids"] = torch.arange(4)[None] % text.vocab_size
+    target = _part(config, "decoder") if _has_tokens(_part(config, "decoder")) else text
+    if "decoder_input_ids" in takes and _has_tokens(target) and not name.endswith("ForSequenceClassification"):
+        found["decoder_input_ids"] = torch.arange(4)[None] % target.vocab_size  # a classifier makes its own
     return found or None
+
+
+def _part(config: Any, name: str) -> Any:
+    """The configuration of a part of a model, under the field's name or as a composite's encoder; else the whole."""
+    parts = (getattr(config, field, None) for field in (name, "encoder"))
+    return next((part for part in parts if isinstance(part, compat.config_base())), config)
+
+
+def _has_tokens(config: Any) -> bool:
+    return isinstance(getattr(config, "vocab_size", None), int)  # a composite's may be None
 
 
 def _wave(shape: tuple[int, ...]) -> torch.Tensor:
