@@ -178,7 +178,7 @@ def measure_from_tf(python: str, save: Path, out: Path, copy: float, runs: int) 
 def main() -> None:
     """Measure, print, and add rows to the CSV."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--from-tf", action="append", default=[], metavar="PYTHON")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:

@@ -114,6 +114,12 @@ def test_a_mask_that_is_passed_costs_no_operator_and_no_read(rows: list[Row]) ->
     assert all(row.added == 0 for row in guarded)
 
 
+def test_meta_gives_the_host_cost_of_a_whole_forward(rows: list[Row]) -> None:
+    times = [row for row in rows if (row.case.place, row.quantity) == ("meta", "time")]
+    assert {row.variant for row in times} >= {"plain", "guarded", "strict", "device_checks=record"}
+    assert all(row.median > 0 for row in times)
+
+
 def test_a_target_is_missed_by_its_worst_row_and_unsaid_without_rows(rows: list[Row]) -> None:
     target = next(one for one in TARGETS if one.what == "mask passed, empty module: us")
     assert verdict(replace(target, limit=1e9), rows)[1] == "met"

@@ -11,14 +11,31 @@ import torch
 from .counting import counted
 from .jobs import Job, Reading, Run
 from .rows import Case
-from .subjects import BERT_BASE, CALLS, CONTROL, EMPTY, LEFT, LLAMA_1B, MASKED, SUBJECTS, calls, shapes, variants
+from .subjects import (
+    BERT_BASE,
+    CALLS,
+    CONTROL,
+    EMPTY,
+    LEFT,
+    LLAMA_1B,
+    MASKED,
+    SUBJECTS,
+    TINY_BERT,
+    calls,
+    shapes,
+    variants,
+)
 from .timing import QUICK, Effort, device_seconds, host_seconds, in_turns, wall_seconds
 
 SECTION: Final = "forward"
-_QUICK: Final = ((EMPTY, 8, 32), (EMPTY, 8, 128), ("tiny BERT", 8, 32))
+_QUICK: Final = {
+    "cpu": ((EMPTY, 8, 32), (EMPTY, 8, 128), (TINY_BERT, 8, 32)),
+    "meta": ((TINY_BERT, 8, 128),),
+    "cuda": ((EMPTY, 8, 128), (TINY_BERT, 8, 32)),
+}
 _COUNTED: Final = (8, 128)
 """Counts do not depend on the shape."""
-_BUDGET_S: Final = {EMPTY: 0.7, BERT_BASE: 4.0}
+_BUDGET_S: Final = {EMPTY: 0.7, BERT_BASE: 2.0}
 
 
 def jobs(run: Run) -> Iterator[Job]:
@@ -28,7 +45,7 @@ def jobs(run: Run) -> Iterator[Job]:
         for name in SUBJECTS:
             for batch, sequence in shapes(name, place):
                 for call in _calls(name, place):
-                    if run.is_quick and (name, batch, sequence) not in _QUICK:
+                    if run.is_quick and (name, batch, sequence) not in _QUICK[place]:
                         continue
                     case = Case(SECTION, name, place, "eager", call, batch, sequence)
                     yield Job(case, partial(_measured, case, run.is_quick))
@@ -54,7 +71,7 @@ def _measured(case: Case, is_quick: bool) -> list[Reading]:
         elif case.place == "cuda":
             effort = Effort(budget_s=0.5, fewest_rounds=5)
         else:
-            effort = Effort(budget_s=_BUDGET_S.get(case.subject, 1.0), fewest_rounds=5)
+            effort = Effort(budget_s=_BUDGET_S.get(case.subject, 0.4), fewest_rounds=5)
         readings = list(_timed(found, case.place, effort))
         if (case.batch, case.sequence) == _COUNTED:
             readings += _counts(found, case)

@@ -18,7 +18,7 @@ _STATEMENTS: Final = {
     "import safetransformers": "import safetransformers",
 }
 _TIMED: Final = "import time; start = time.perf_counter(); {}; print(time.perf_counter() - start)"
-_ROUNDS: Final = 11
+_ROUNDS: Final = 7
 
 
 def jobs(run: Run) -> Iterator[Job]:

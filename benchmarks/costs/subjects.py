@@ -149,10 +149,13 @@ def ids_of(call: str, batch: int, sequence: int, place: str) -> Tensor:
 def calls(models: dict[str, nn.Module], call: str, batch: int, sequence: int, place: str) -> dict[str, partial[Any]]:
     """The call of each variant that answers it: where a mask is to be inferred, the plain ones are given that mask.
 
-    A strict model refuses padding without a mask, and so has no such call.
+    A strict model refuses padding without a mask, and so has no such call. On meta the mask is one of every pair of
+    tokens, which models take as it is: into one of tokens they look, and nothing is there to be seen.
     """
     ids = ids_of(call, batch, sequence, place)
     mask = (ids != PAD).long()
+    if place == "meta":
+        mask = (mask != 0)[:, None, None, :].expand(batch, 1, sequence, sequence)
     given: dict[str, Tensor] = {} if call == FULL else {"attention_mask": mask}
     if call == LEFT:
         given["position_ids"] = safetransformers.position_ids_from_mask(mask)
