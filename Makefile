@@ -69,7 +69,7 @@ docs: $(NEWEST)/.installed ## the documentation as a site, in build/site; a link
 
 PLOTS = $(NEWEST)/bin/python -m pip install --quiet --constraint $(NEWEST_PINS) matplotlib
 
-bench: $(NEWEST)/.installed ## what the guards cost on this CPU, ten minutes to half an hour by the machine; writes docs/benchmarks.md
+bench: $(NEWEST)/.installed ## what the guards cost on this CPU, ten to fifteen minutes; writes docs/benchmarks.md
 	$(PLOTS)
 	$(NEWEST)/bin/python benchmarks/bench.py
 
