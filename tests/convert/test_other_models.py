@@ -12,6 +12,7 @@ import transformers
 from safetensors.torch import load_file
 
 from safetransformers import convert
+from safetransformers.errors import UnknownSaveError
 from safetransformers.testing import tiny_config
 from safetransformers.tf.write.verify import same_bits
 
@@ -54,6 +55,23 @@ def test_a_part_of_a_model_is_known_by_its_class_where_no_auto_class_knows_its_t
     assert report.model_class == type(model).__name__
     _, info = type(model).from_pretrained(tmp_path / "out", output_loading_info=True)
     assert not any(info.values())
+
+
+class _Dummy(type):
+    """As transformers' own stand-in for a class whose package is missing."""
+
+    def __getattr__(cls, name: str) -> Any:
+        raise ImportError(name)
+
+
+def test_an_unknown_type_is_an_error_where_its_architecture_needs_a_missing_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transformers, "UnheardModel", _Dummy("UnheardModel", (), {}), raising=False)
+    save = saves.tf_model(tmp_path / "save", saves.model())
+    (save / "config.json").write_text('{"model_type": "unheard", "architectures": ["UnheardModel"]}')
+    with pytest.raises(UnknownSaveError, match="'unheard'"):
+        convert(save, tmp_path / "out")
 
 
 def test_what_a_model_asserts_of_the_made_up_input_says_nothing_of_the_weights(tmp_path: Path) -> None:

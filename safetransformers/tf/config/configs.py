@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -111,12 +112,16 @@ def made(raw: Mapping[str, Any], origin: str) -> Any:
 
 
 def _class_of_part(raw: Mapping[str, Any]) -> Any:
-    """The configuration class of an architecture whose type no Auto class knows, such as BLIP's text model in 4.57."""
+    """The configuration class of an architecture whose type no Auto class knows, such as BLIP's text model in 4.57.
+
+    The dummy that stands for a class of a missing package raises at every look but the static one.
+    """
     import transformers
 
     for name in raw.get("architectures") or ():
-        found = getattr(getattr(transformers, str(name).removeprefix("TF"), None), "config_class", None)
-        if found is not None and found.model_type == raw.get("model_type"):
+        cls = getattr(transformers, str(name).removeprefix("TF"), None)
+        found = inspect.getattr_static(cls, "config_class", None)
+        if getattr(found, "model_type", None) == raw.get("model_type"):
             return found
     return None
 
