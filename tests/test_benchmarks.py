@@ -10,6 +10,7 @@ from unittest import mock
 import bench
 import pytest
 import torch
+from costs import forward
 from costs.counting import counted
 from costs.machine import stamp
 from costs.page import draw_plots, page_text
@@ -114,6 +115,7 @@ def test_a_mask_that_is_passed_costs_no_operator_and_no_read(rows: list[Row]) ->
     assert all(row.added == 0 for row in guarded)
 
 
+@pytest.mark.skipif(not forward.IS_ON_META, reason="BERT of transformers 4 looks into the mask")
 def test_meta_gives_the_host_cost_of_a_whole_forward(rows: list[Row]) -> None:
     times = [row for row in rows if (row.case.place, row.quantity) == ("meta", "time")]
     assert {row.variant for row in times} >= {"plain", "guarded", "strict", "device_checks=record"}
