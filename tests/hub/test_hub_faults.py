@@ -135,7 +135,10 @@ def nothing_learned_yet(code_cache: None) -> Iterator[None]:
 
 
 @pytest.fixture
-def short_deadlines(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_deadlines(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a fault has to be waited for; a circle takes many requests, and a busy machine more time for them."""
+    if "redirect_loop" in request.node.name:
+        return
     for module in (contact, client):
         monkeypatch.setattr(module, "WITH_COPY_S", SHORT_S)
 
