@@ -82,7 +82,13 @@ def test_what_a_model_asserts_of_the_made_up_input_says_nothing_of_the_weights(t
 
 @pytest.mark.parametrize(
     ("name", "model_type"),
-    [("BertForMultipleChoice", "bert"), ("BartForSequenceClassification", "bart"), ("LayoutLMv3Model", "layoutlmv3")],
+    [
+        ("BertForMultipleChoice", "bert"),
+        ("BartForSequenceClassification", "bart"),
+        ("BlipForQuestionAnswering", "blip"),
+        ("LayoutLMv3Model", "layoutlmv3"),
+        ("Speech2TextModel", "speech_to_text"),
+    ],
 )
 def test_a_class_gets_the_input_that_it_wants(name: str, model_type: str, tmp_path: Path) -> None:
     model = _random(getattr(transformers, name)(tiny_config(model_type)))

@@ -41,6 +41,9 @@ RENAMES: Final[tuple[Rename, ...]] = (
         r"/psp_modules/blocks/\1/conv/",
         "transformers 5 renamed the parts of the heads; TensorFlow keeps the older names",
     ),
+    Rename(("data2vec-vision",), r"_head/bottleneck/", "_head/psp_bottleneck/", "as above"),
+    Rename(("data2vec-vision",), r"/bn/", "/normalization/", "as above"),
+    Rename(("data2vec-vision",), r"/conv/kernel$", "/convolution/kernel", "as above"),
     Rename(
         ("rag",),
         r"^(?:.*/)?final_logits_bias$",
@@ -48,9 +51,6 @@ RENAMES: Final[tuple[Rename, ...]] = (
         "RAG's generator writes this bias without a scope (transformers 4.57.6, models/bart/modeling_tf_bart.py, "
         "BiasLayer)",
     ),
-    Rename(("data2vec-vision",), r"_head/bottleneck/", "_head/psp_bottleneck/", "as above"),
-    Rename(("data2vec-vision",), r"/bn/", "/normalization/", "as above"),
-    Rename(("data2vec-vision",), r"/conv/kernel$", "/convolution/kernel", "as above"),
 )
 
 

@@ -141,8 +141,8 @@ def _inputs(model: Any) -> dict[str, torch.Tensor] | None:
         found["input_features"] = _wave((1, _FRAMES, config.input_feat_per_channel * config.input_channels))
     if "input_values" in takes:
         found["input_values"] = _wave((1, _SAMPLES))
-    target = _part(config, "decoder") if _has_tokens(_part(config, "decoder")) else text
-    if "decoder_input_ids" in takes and _has_tokens(target) and not name.endswith("ForSequenceClassification"):
+    target = next(filter(_has_tokens, (_part(config, "decoder"), text)), None)
+    if "decoder_input_ids" in takes and target is not None and not name.endswith("ForSequenceClassification"):
         found["decoder_input_ids"] = torch.arange(4)[None] % target.vocab_size  # a classifier makes its own
     return found or None
 
