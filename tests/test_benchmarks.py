@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
+from time import sleep
 from unittest import mock
 
 import bench
@@ -17,6 +18,7 @@ from costs.page import draw_plots, page_text
 from costs.rows import Case, Row, compared, is_measured, put, read
 from costs.subjects import MASKED
 from costs.targets import TARGETS, Target, verdict
+from costs.timing import Effort, in_turns
 
 
 def run(csv: Path, *arguments: str) -> None:
@@ -89,6 +91,14 @@ def test_a_file_with_other_columns_is_refused(tmp_path: Path) -> None:
     path.write_text("date,device\n2020-01-01,x\n", "utf-8")
     with pytest.raises(ValueError, match=r"costs\.csv has other columns"):
         read(path)
+
+
+@pytest.mark.parametrize(("nap_s", "calls"), [(0.0, 3 * 2), (0.002, 2)])
+def test_only_a_short_call_is_tried_three_times_before_its_turns(nap_s: float, calls: int) -> None:
+    made: list[int] = []
+    effort = Effort(budget_s=0.0, turn_s=0.001, rounds=0, fewest_rounds=0)
+    in_turns({"one": lambda: (made.append(1), sleep(nap_s))}, effort)
+    assert len(made) == calls  # each turn warms up once
 
 
 def test_the_ratio_is_that_of_the_rounds_and_not_that_of_the_medians() -> None:

@@ -32,11 +32,7 @@ from .timing import QUICK, Effort, device_seconds, host_seconds, in_turns, wall_
 SECTION: Final = "forward"
 IS_ON_META: Final = Version(transformers.__version__).major >= 5
 """Whether models take a mask of every pair of tokens, without which BERT looks into one; in 4.57 BERT refuses it."""
-_QUICK: Final = {
-    "cpu": ((EMPTY, 8, 32), (EMPTY, 8, 128), (TINY_BERT, 8, 32)),
-    "meta": ((TINY_BERT, 8, 128),),
-    "cuda": ((EMPTY, 8, 128), (TINY_BERT, 8, 32)),
-}
+_QUICK: Final = ((EMPTY, 8, 32), (EMPTY, 8, 128), (TINY_BERT, 8, 32), (TINY_BERT, 8, 128))
 _COUNTED: Final = (8, 128)
 """Counts do not depend on the shape."""
 _BUDGET_S: Final = {EMPTY: 0.7, BERT_BASE: 2.0}
@@ -44,12 +40,14 @@ _BUDGET_S: Final = {EMPTY: 0.7, BERT_BASE: 2.0}
 
 def jobs(run: Run) -> Iterator[Job]:
     """Every case of a place; beside the CPU's the host cost of whole forwards on meta."""
-    places = (run.place,) if run.place == "cuda" else ("cpu", "meta") if IS_ON_META else ("cpu",)
+    places = [run.place]
+    if run.place == "cpu" and IS_ON_META:
+        places.append("meta")
     for place in places:
         for name in SUBJECTS:
             for batch, sequence in shapes(name, place):
                 for call in _calls(name, place):
-                    if run.is_quick and (name, batch, sequence) not in _QUICK[place]:
+                    if run.is_quick and (name, batch, sequence) not in _QUICK:
                         continue
                     case = Case(SECTION, name, place, "eager", call, batch, sequence)
                     yield Job(case, partial(_measured, case, run.is_quick))

@@ -183,7 +183,7 @@ def _forward(rows: Sequence[Row]) -> Tables:
     yield ""
     yield (
         "On `meta` a whole forward runs without its arithmetic: what is left is the host's part. Values cannot be read "
-        "there, so only calls that pass a mask are made."
+        "there, so only calls that pass a mask are made: one of every pair of tokens, into which no model looks."
     )
     yield ""
     left = [f"{name} ({', '.join(f'{b} x {s}' for b, s in shapes)})" for name, shapes in left_to_a_gpu()]
